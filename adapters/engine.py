@@ -1,0 +1,156 @@
+"""The seam every engine stands behind: rows in, typed events out, cancellable.
+
+An engine knows questions, passages and adapter versions. It never knows tenants, HTTP or documents: `share_key` is
+an opaque word for fairness between owners, `cache_salt` an opaque word that keeps cached state of owners apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A retrieved piece of text, and the title of where it stands."""
+
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRef:
+    """An immutable adapter version on disk: a folder in peft's format and the sha256 of its weights."""
+
+    sha256: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question to answer.
+
+    Attributes:
+        passages: in retrieval order; an empty tuple is answered with an abstention by the reader.
+        adapter: None means the base model.
+        max_tokens: tokens an answer may have at most, at least 1.
+        min_confidence: below it the engine abstains; None takes the engine's own calibrated threshold, 0 never abstains.
+    """
+
+    question: str
+    passages: tuple[Passage, ...]
+    adapter: AdapterRef | None = None
+    max_tokens: int = 256
+    min_confidence: float | None = None
+    share_key: str = ""
+    cache_salt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PassageRead:
+    """A passage has been read; ``score`` is comparable between the passages of one row only."""
+
+    index: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of the answer's text, in order."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Text that stands in a passage: ``passages[passage].text[start:end]``, half-open, in code points."""
+
+    passage: int
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The row is complete.
+
+    Attributes:
+        answer: the answer's text; empty when abstained.
+        confidence: from 0 to 1.
+        spans: what the answer rests on, best first. The reader's are exact; a language model's are whole passages.
+        dropped: indices of passages that did not fit the model's context.
+    """
+
+    answer: str
+    abstained: bool
+    confidence: float
+    spans: tuple[Span, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    dropped: tuple[int, ...] = ()
+    finish_reason: Literal["stop", "length"] = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The row could not be answered; ``error`` is an AdapterError a caller can act on."""
+
+    error: Exception
+
+
+Event = PassageRead | Token | Done | Failed
+Deliver = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class AdapterFacts:
+    """What an engine found out about an adapter it accepts."""
+
+    sha256: str
+    bytes: int
+    rank: int
+    targets: tuple[str, ...] = field(default=())
+
+
+class Submission(Protocol):
+    """A row under way."""
+
+    def cancel(self) -> None:
+        """Stop working on the row. No event is delivered once this has returned."""
+
+
+class Engine(Protocol):
+    """Answers rows, each on its own adapter, in shared batches.
+
+    `submit` may be called from any thread. ``deliver`` is called from the engine's own thread with zero or more
+    PassageRead and Token events, then exactly one Done or Failed; it must not block.
+    """
+
+    @property
+    def name(self) -> str:
+        """The base model as people call it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the base weights that adapters are trained on."""
+
+    def load(self) -> None:
+        """Load the base model and start the engine's thread. Raises ModelUnavailable."""
+
+    def close(self) -> None:
+        """Finish the running batch, fail what waits, stop the thread. Idempotent."""
+
+    def check(self, folder: Path) -> AdapterFacts:
+        """Prove that an adapter fits this base and has an effect. Raises InvalidAdapter with the reason."""
+
+    def prepare(self, adapter: AdapterRef) -> None:
+        """Make an adapter resident, checking its hash; blocks on disk. Raises InvalidAdapter."""
+
+    def resident(self) -> dict[str, int]:
+        """Bytes held by each resident adapter, by sha256."""
+
+    def submit(self, row: Row, deliver: Deliver) -> Submission:
+        """Queue a row. Raises RequestTooLong, QueueFull, ModelUnavailable, InvalidAdapter."""

@@ -1,0 +1,58 @@
+"""Errors of the adapters package.
+
+AdapterError
+├── ModelUnavailable      the base model cannot be loaded, or the engine cannot go on
+├── InvalidAdapter        an adapter's files are refused; `reason` is a stable word
+├── UnknownAdapter        no such adapter or version in this registry
+├── AdapterInUse          the adapter cannot be removed now
+├── RequestTooLong        a question or prompt does not fit the model's context
+├── QueueFull             too many rows are waiting
+└── InvalidTrainingData   a training set cannot be used
+"""
+
+from __future__ import annotations
+
+
+class AdapterError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ModelUnavailable(AdapterError):
+    """The base model cannot be loaded, or the engine has stopped for good."""
+
+
+class InvalidAdapter(AdapterError):
+    """An adapter's files are refused.
+
+    Attributes:
+        reason: stable word: ``format``, ``config``, ``base``, ``shape``, ``rank``, ``target``, ``not_finite``,
+            ``no_effect`` or ``size``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class UnknownAdapter(AdapterError):
+    """No such adapter or version. ``available`` lists what the registry holds."""
+
+    def __init__(self, message: str, available: list[str]) -> None:
+        super().__init__(message)
+        self.available = available
+
+
+class AdapterInUse(AdapterError):
+    """The adapter cannot be removed while something points at it."""
+
+
+class RequestTooLong(AdapterError):
+    """A question or prompt does not fit the model's context."""
+
+
+class QueueFull(AdapterError):
+    """Too many rows are waiting for the engine; try again later."""
+
+
+class InvalidTrainingData(AdapterError):
+    """A training or evaluation set cannot be used; the message says line and field."""

@@ -1,0 +1,230 @@
+"""Training examples for the span reader: tokenised once, drawn afresh at every pass.
+
+A draw is either the question over its own paragraph, or one of two kinds of unanswerable pair, so that the reader
+learns to abstain: the question over a look-alike paragraph that does not hold the answer, or a question changed by
+rule (another name, another number, a negation, an antonym) over its own paragraph, the kinds of unanswerable question
+that Rajpurkar et al. 2018 describe. Knows tokenisers; knows no model.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from adapters.squad import Question, normalize_answer
+
+_NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][\w'-]+)(?: [A-Z][\w'-]+)*")
+_NUMBER = re.compile(r"\b\d[\d,.]*\b")
+_AUXILIARY = re.compile(r"\b(is|are|was|were|did|does|do|can|could|has|had|will|would|should)\b", re.I)
+_ANTONYMS = {
+    "first": "last", "last": "first", "most": "least", "least": "most", "more": "less", "less": "more",
+    "best": "worst", "worst": "best", "before": "after", "after": "before", "largest": "smallest",
+    "smallest": "largest", "highest": "lowest", "lowest": "highest", "increase": "decrease", "decrease": "increase",
+    "earliest": "latest", "latest": "earliest", "above": "below", "below": "above", "north": "south", "south": "north",
+    "east": "west", "west": "east", "good": "bad", "bad": "good", "long": "short", "large": "small", "small": "large",
+    "positive": "negative", "negative": "positive", "always": "never", "never": "always", "like": "dislike",
+    "old": "new", "new": "old", "start": "end", "began": "ended", "won": "lost", "lost": "won", "easy": "difficult",
+}  # fmt: skip
+_ANTONYM = re.compile(r"\b(" + "|".join(_ANTONYMS) + r")\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One encoded pair. ``start`` and ``end`` are token positions; both 0 ([CLS]) mean no answer."""
+
+    input_ids: list[int]
+    token_type_ids: list[int]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class ExampleSource:
+    """Draws features from a question set.
+
+    Args:
+        questions: the set; questions without answers are drawn as they are.
+        tokenizer: a fast tokenizer with offsets.
+        max_length: tokens of a pair at most; longer paragraphs are windowed around the answer.
+        lookalike_share: share of draws over a look-alike paragraph.
+        altered_share: share of draws with a question changed by rule.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        tokenizer: Any,
+        *,
+        max_length: int = 320,
+        lookalike_share: float = 0.0,
+        altered_share: float = 0.0,
+        lookalikes: int = 6,
+    ) -> None:
+        self._questions = list(questions)
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._lookalike_share = lookalike_share
+        self._altered_share = altered_share
+        contexts = list(dict.fromkeys(q.context for q in self._questions))
+        number = {context: i for i, context in enumerate(contexts)}
+        self._context_of = [number[q.context] for q in self._questions]
+        self._contexts = [_tokenise(tokenizer, context) for context in contexts]
+        self._question_ids = [_tokenise(tokenizer, q.question).ids[:64] for q in self._questions]
+        self._names = [match for q in self._questions for match in _NAME.findall(q.question)]
+        self._lookalikes = (
+            _lookalikes(self._questions, contexts, self._context_of, lookalikes) if lookalike_share else []
+        )
+
+    def __len__(self) -> int:
+        return len(self._questions)
+
+    def length(self, index: int) -> int:
+        """Tokens of the pair as it stands, for bucketing."""
+        return min(
+            self._max_length,
+            len(self._question_ids[index]) + len(self._contexts[self._context_of[index]].ids) + 3,
+        )
+
+    def draw(self, index: int, rng: random.Random) -> Feature:
+        """One feature for the question at ``index``; what kind is drawn from ``rng``."""
+        question = self._questions[index]
+        kind = rng.random()
+        if kind < self._lookalike_share and self._lookalikes[index]:
+            # Cut to the length of the pair it stands for, or one long draw would pad its whole batch.
+            return self._encode(
+                self._question_ids[index], rng.choice(self._lookalikes[index]), None, rng, self.length(index)
+            )
+        if question.answerable and kind > 1 - self._altered_share:
+            altered = alter_question(question.question, question.context, self._names, rng)
+            if altered is not None:
+                return self._encode(_tokenise(self._tokenizer, altered).ids[:64], self._context_of[index], None, rng)
+        answer = rng.choice(question.answers) if question.answerable else None
+        span = (answer.start, answer.start + len(answer.text)) if answer else None
+        return self._encode(self._question_ids[index], self._context_of[index], span, rng)
+
+    def _encode(
+        self,
+        question: list[int],
+        context_number: int,
+        span: tuple[int, int] | None,
+        rng: random.Random,
+        longest: int | None = None,
+    ) -> Feature:
+        context = self._contexts[context_number]
+        room = (longest or self._max_length) - len(question) - 3
+        first, last = _token_span(context.offsets, span)
+        begin = 0
+        if len(context.ids) > room:
+            low, high = 0, len(context.ids) - room
+            if last >= 0:
+                low, high = sorted((max(low, last - room + 1), min(first, high)))
+            begin = rng.randint(low, high)
+        window = context.ids[begin : begin + room]
+        shift = len(question) + 2 - begin
+        inside = last >= 0 and begin <= first and last < begin + room
+        return Feature(
+            input_ids=[self._tokenizer.cls_token_id, *question, self._tokenizer.sep_token_id, *window,
+                       self._tokenizer.sep_token_id],
+            token_type_ids=[0] * (len(question) + 2) + [1] * (len(window) + 1),
+            start=first + shift if inside else 0,
+            end=last + shift if inside else 0,
+        )  # fmt: skip
+
+
+def alter_question(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
+    """A question that reads like the given one but is no longer answered by the context, or None if no rule applies."""
+    rules = [_other_name, _other_number, _antonym, _negation]
+    rng.shuffle(rules)
+    if rng.random() < 0.7:  # a changed name or number fools a reader far more often than an added "not"
+        rules.sort(key=lambda rule: rule in (_antonym, _negation))
+    for rule in rules:
+        altered = rule(question, context, names, rng)
+        if altered is not None:
+            return altered
+    return None
+
+
+def _other_name(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
+    found = list(_NAME.finditer(question))
+    if not found or not names:
+        return None
+    match = rng.choice(found)
+    for _ in range(8):
+        name = rng.choice(names)
+        if name not in context and name not in question:
+            return question[: match.start()] + name + question[match.end() :]
+    return None
+
+
+def _other_number(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
+    found = list(_NUMBER.finditer(question))
+    if not found:
+        return None
+    match = rng.choice(found)
+    digits = "".join(str(rng.randint(1, 9)) if c.isdigit() else c for c in match.group())
+    if digits in context:
+        return None
+    return question[: match.start()] + digits + question[match.end() :]
+
+
+def _antonym(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
+    match = _ANTONYM.search(question)
+    if match is None or _ANTONYMS[match.group()] in context:
+        return None
+    return question[: match.start()] + _ANTONYMS[match.group()] + question[match.end() :]
+
+
+def _negation(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
+    match = _AUXILIARY.search(question)
+    if match is None or " not " in question or "n't" in question or " not " in context:
+        return None
+    return f"{question[: match.end()]} not{question[match.end() :]}"
+
+
+def _tokenise(tokenizer: Any, text: str) -> _Tokens:
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return _Tokens(encoding["input_ids"], encoding["offset_mapping"])
+
+
+def _token_span(offsets: list[tuple[int, int]], span: tuple[int, int] | None) -> tuple[int, int]:
+    """First and last token that cover a character span; (-1, -1) when there is none."""
+    if span is None:
+        return -1, -1
+    covered = [i for i, (low, high) in enumerate(offsets) if low < span[1] and high > span[0]]
+    return (covered[0], covered[-1]) if covered else (-1, -1)
+
+
+def _lookalikes(
+    questions: Sequence[Question], contexts: list[str], context_of: list[int], count: int
+) -> list[list[int]]:
+    """For each question the ``count`` paragraphs most alike by TF-IDF that hold none of its answers."""
+    vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english")
+    paragraphs = vectorizer.fit_transform(contexts)
+    normal = [f" {normalize_answer(context)} " for context in contexts]
+    found: list[list[int]] = []
+    for begin in range(0, len(questions), 1024):
+        part = questions[begin : begin + 1024]
+        # The paragraph itself is part of the query: what looks like it is what retrieval would bring beside it.
+        query = vectorizer.transform([q.question for q in part]) * 2 + paragraphs[context_of[begin : begin + 1024]]
+        scores = (query @ paragraphs.T).toarray()
+        for row, question in enumerate(part):
+            golds = {f" {normalize_answer(a.text)} " for a in question.answers}
+            best = scores[row].argsort()[::-1][: count * 4]
+            found.append(
+                [
+                    int(i)
+                    for i in best
+                    if i != context_of[begin + row] and scores[row][i] > 0 and not any(g in normal[i] for g in golds)
+                ][:count]
+            )
+    return found

@@ -1,0 +1,246 @@
+"""Supervised training of a span-reading adapter: LoRA on every linear layer and a QA head.
+
+One loop for both uses: the reader itself (on the raw encoder) and a tenant's adapter (on the reader's base).
+Deterministic for a seed, checkpointed and resumable; reports progress through a callback.
+Knows models and examples; knows no service, no tenants.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, TaskType, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+from adapters.base_model import ReaderBase
+from adapters.errors import InvalidTrainingData
+from adapters.squad import Question
+from adapters.training.examples import ExampleSource, Feature
+
+_CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Hyper-parameters of one run. Shares are of the drawn examples; lengths are tokens."""
+
+    rank: int = 8
+    alpha: int = 16
+    target_modules: tuple[str, ...] = ("query", "key", "value", "dense")
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    epochs: float = 5.0
+    batch_size: int = 16
+    max_length: int = 320
+    lookalike_share: float = 0.0
+    altered_share: float = 0.0
+    hidden_dropout: float = 0.1
+    lora_dropout: float = 0.0
+    seed: int = 0
+    checkpoint_every: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """State after a step: mean loss since the last report, examples per second since the start."""
+
+    step: int
+    steps: int
+    loss: float
+    examples_per_second: float
+    eta_seconds: float
+
+
+def train_reader_adapter(
+    base: ReaderBase,
+    questions: Sequence[Question],
+    output: Path,
+    config: TrainingConfig,
+    *,
+    report: Callable[[TrainingProgress], None] = lambda _: None,
+    report_every: int = 25,
+) -> Path:
+    """Train an adapter on ``base`` and write it to ``output`` in peft's format.
+
+    The base model's own weights are not changed, but LoRA layers are put into ``base.model``: use a model of its own.
+    An interrupted run goes on from the checkpoint in ``output`` when called again with the same arguments.
+
+    Returns:
+        The folder with ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+    Raises:
+        InvalidTrainingData: no question has an answer, or a checkpoint of other settings lies in ``output``.
+    """
+    if not any(q.answerable for q in questions):
+        raise InvalidTrainingData("The training set holds no answered question: nothing can be learned from it.")
+    torch.manual_seed(config.seed)
+    source = ExampleSource(
+        questions,
+        base.tokenizer,
+        max_length=config.max_length,
+        lookalike_share=config.lookalike_share,
+        altered_share=config.altered_share,
+    )
+    model = _with_lora(base.model, config)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
+    per_epoch = math.ceil(len(source) / config.batch_size)
+    steps = max(1, round(config.epochs * per_epoch))
+    output.mkdir(parents=True, exist_ok=True)
+    done = _resume(output, config, len(source), model, optimizer)
+
+    started, losses = time.monotonic(), []
+    for step in range(done, steps):
+        epoch, position = divmod(step, per_epoch)
+        if position == 0 or step == done:
+            batches = _epoch_batches(source, config, epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _schedule(step, steps, config.warmup_steps)
+        rng = random.Random(f"{config.seed}/{step}")
+        features = [source.draw(i, rng) for i in batches[position]]
+        losses.append(_step(model, optimizer, trainable, collate(features, base.tokenizer.pad_token_id)))
+        now = step + 1
+        if now % report_every == 0 or now == steps:
+            elapsed = time.monotonic() - started
+            report(
+                TrainingProgress(
+                    now,
+                    steps,
+                    sum(losses) / len(losses),
+                    (now - done) * config.batch_size / elapsed,
+                    (steps - now) * elapsed / (now - done),
+                )
+            )
+            losses = []
+        if now % config.checkpoint_every == 0 and now < steps:
+            _save_checkpoint(output, config, len(source), now, model, optimizer)
+    model.save_pretrained(str(output))
+    for leftover in ("README.md", _CHECKPOINT):
+        (output / leftover).unlink(missing_ok=True)
+    return output
+
+
+def collate(features: Sequence[Feature], pad: int) -> dict[str, torch.Tensor]:
+    """Pad features to one length: ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, T]; positions [B]."""
+    longest = max(len(f.input_ids) for f in features)
+    return {
+        "input_ids": torch.tensor([f.input_ids + [pad] * (longest - len(f.input_ids)) for f in features]),
+        "token_type_ids": torch.tensor([f.token_type_ids + [0] * (longest - len(f.input_ids)) for f in features]),
+        "attention_mask": torch.tensor([[1] * len(f.input_ids) + [0] * (longest - len(f.input_ids)) for f in features]),
+        "start_positions": torch.tensor([f.start for f in features]),
+        "end_positions": torch.tensor([f.end for f in features]),
+    }
+
+
+def _with_lora(model: Any, config: TrainingConfig) -> Any:
+    model.config.hidden_dropout_prob = config.hidden_dropout
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout) and module is not model:
+            module.p = config.hidden_dropout
+    for layer in model.bert.encoder.layer:
+        layer.attention.self.dropout.p = 0.0
+    lora = LoraConfig(
+        task_type=TaskType.QUESTION_ANS,
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.target_modules),
+    )
+    adapted = get_peft_model(model, lora)
+    adapted.train()
+    return adapted
+
+
+def _step(
+    model: Any, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter], batch: dict[str, torch.Tensor]
+) -> float:
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(**{k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids")})
+    loss = (  # logits [B, T]
+        F.cross_entropy(out.start_logits.float(), batch["start_positions"])
+        + F.cross_entropy(out.end_logits.float(), batch["end_positions"])
+    ) / 2
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _schedule(step: int, steps: int, warmup: int) -> float:
+    """Linear warm-up, then linear decay to zero."""
+    return min(1.0, (step + 1) / max(1, min(warmup, steps // 10))) * max(0.0, 1 - step / steps)
+
+
+def _epoch_batches(source: ExampleSource, config: TrainingConfig, epoch: int) -> list[list[int]]:
+    """Batches of similar length in random order: shuffled, sorted within groups of 50 batches, shuffled again."""
+    rng = random.Random(f"{config.seed}/epoch/{epoch}")
+    order = list(range(len(source)))
+    rng.shuffle(order)
+    size, group = config.batch_size, config.batch_size * 50
+    batches: list[list[int]] = []
+    for begin in range(0, len(order), group):
+        near = sorted(order[begin : begin + group], key=source.length)
+        batches += list(_slices(near, size))
+    rng.shuffle(batches)
+    return batches
+
+
+def _slices(items: list[int], size: int) -> Iterator[list[int]]:
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
+
+
+def _save_checkpoint(
+    output: Path, config: TrainingConfig, examples: int, step: int, model: Any, optimizer: torch.optim.Optimizer
+) -> None:
+    temporary = output / (_CHECKPOINT + ".tmp")
+    torch.save(
+        {
+            "settings": _settings(config, examples),
+            "step": step,
+            "adapter": get_peft_model_state_dict(model),
+            "optimizer": optimizer.state_dict(),
+        },
+        temporary,
+    )
+    os.replace(temporary, output / _CHECKPOINT)
+
+
+def _resume(output: Path, config: TrainingConfig, examples: int, model: Any, optimizer: torch.optim.Optimizer) -> int:
+    path = output / _CHECKPOINT
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if state["settings"] != _settings(config, examples):
+        raise InvalidTrainingData(
+            f"{path} belongs to a run with other settings; choose another output folder or remove that file."
+        )
+    set_peft_model_state_dict(model, state["adapter"])
+    optimizer.load_state_dict(state["optimizer"])
+    # Dropout draws follow from the step, so a resumed run differs from an unbroken one only in dropout masks.
+    torch.manual_seed(config.seed + int(state["step"]))
+    return int(state["step"])
+
+
+def _settings(config: TrainingConfig, examples: int) -> str:
+    return json.dumps({**asdict(config), "examples": examples}, sort_keys=True)
+
+
+def keep_adapter_only(folder: Path, destination: Path) -> None:
+    """Copy an adapter's two files, and nothing else, to ``destination``."""
+    destination.mkdir(parents=True, exist_ok=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(folder / name, destination / name)
