@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from adapters.errors import ModelUnavailable
 
 READER_FOLDER = Path(__file__).parent / "reader_weights"
+READER_NAME = "lorebase-reader"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -32,6 +33,11 @@ class ReaderBase:
     model: Any
     tokenizer: Any
     fingerprint: str
+
+    @property
+    def adapter_base_name(self) -> str:
+        """What an adapter trained on this base says in ``base_model_name_or_path``."""
+        return f"{READER_NAME}@{self.fingerprint[:16]}"
 
 
 def encoder_folder() -> Path:

@@ -36,7 +36,7 @@ class Row:
         passages: in retrieval order; an empty tuple is answered with an abstention by the reader.
         adapter: None means the base model.
         max_tokens: tokens an answer may have at most, at least 1.
-        min_confidence: below it the engine abstains; None takes the engine's own calibrated threshold, 0 never abstains.
+        min_confidence: below it the engine abstains; None takes the engine's calibrated threshold, 0 never abstains.
     """
 
     question: str

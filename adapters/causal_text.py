@@ -1,0 +1,128 @@
+"""From token ids to an answer: incremental text, what may be shown already, confidence, citations.
+
+Works on one row's tokens as they come. Knows the abstention sentence and citation marks; knows no model, no batch, no
+threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any, Literal, Protocol
+
+from adapters.engine import Done, Row, Span
+from adapters.prompt import ABSTENTION, Prompt, cited
+
+_BROKEN = "\ufffd"  # what decoders put for an incomplete UTF-8 sequence
+_ABSTENTION = ABSTENTION.rstrip(".").casefold()
+
+
+class Decoder(Protocol):
+    """What of a Hugging Face tokenizer turns ids into text."""
+
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> Any:
+        """The text of the ids."""
+
+
+class Detokenizer:
+    """Text as it grows. A token's text can depend on the tokens before it and a character can span several tokens, so
+    each step decodes a short tail twice and hands out the difference once it is complete."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._ids: list[int] = []
+        self._begin = 0  # first token of the tail
+        self._told = 0  # tokens whose text was handed out
+
+    def push(self, token_id: int) -> str:
+        """Text that the token completes; empty while a character is incomplete."""
+        self._ids.append(token_id)
+        whole = self._text(len(self._ids))
+        if whole.endswith(_BROKEN):
+            return ""
+        return self._hand_out(whole)
+
+    def flush(self) -> str:
+        """What was held back, complete or not."""
+        return self._hand_out(self._text(len(self._ids)))
+
+    def _hand_out(self, whole: str) -> str:
+        new = whole[len(self._text(self._told)) :]
+        self._begin, self._told = self._told, len(self._ids)
+        return new
+
+    def _text(self, end: int) -> str:
+        return str(self._decoder.decode(self._ids[self._begin : end], skip_special_tokens=True))
+
+
+class AnswerText:
+    """One row's answer as its tokens come.
+
+    What `push` returns may be shown at once: white space around the answer and text that may still turn out to be the
+    abstention sentence are held back, so the shown pieces joined are the answer.
+    """
+
+    def __init__(self, decoder: Decoder, limit: int, eos_ids: Collection[int]) -> None:
+        self._detokenizer = Detokenizer(decoder)
+        self._limit = limit
+        self._eos_ids = eos_ids
+        self._text = ""
+        self._shown = 0
+        self._tokens = 0
+        self._log_probability = 0.0
+        self.finish_reason: Literal["stop", "length"] | None = None
+
+    def push(self, token_id: int, log_probability: float) -> str:
+        """Take one token; returns the text that may now be shown. Sets `finish_reason` when the answer is complete."""
+        if token_id in self._eos_ids:
+            self.finish_reason = "stop"
+            self._text += self._detokenizer.flush()
+        else:
+            self._tokens += 1
+            self._log_probability += log_probability
+            self._text += self._detokenizer.push(token_id)
+            if self._tokens >= self._limit:
+                self.finish_reason = "length"
+                self._text += self._detokenizer.flush()
+        if not self._shown:
+            self._text = self._text.lstrip()
+        return self._show()
+
+    @property
+    def confidence(self) -> float:
+        """exp of the mean log-probability of the answer's tokens, from 0 to 1; 0 for an empty answer."""
+        return min(1.0, math.exp(self._log_probability / self._tokens)) if self._tokens else 0.0
+
+    def done(self, row: Row, prompt: Prompt) -> Done:
+        """The finished row: cited passages as spans, or an abstention."""
+        answer = self._text.rstrip()
+        unsure = row.min_confidence is not None and self.confidence < row.min_confidence
+        abstained = not answer or unsure or is_abstention(answer)
+        indices, _ = cited(answer, prompt.shown)
+        spans = tuple(Span(i, 0, len(row.passages[i].text), self.confidence) for i in indices)
+        return Done(
+            answer="" if abstained else answer,
+            abstained=abstained,
+            confidence=self.confidence,
+            spans=() if abstained else spans,
+            prompt_tokens=len(prompt.token_ids),
+            completion_tokens=self._tokens,
+            dropped=prompt.dropped,
+            finish_reason=self.finish_reason or "stop",
+        )
+
+    def _show(self) -> str:
+        end = len(self._text.rstrip())
+        if self.finish_reason is None:
+            if not self._shown and _ABSTENTION.startswith(self._text[:end].casefold().rstrip(".")):
+                return ""
+        elif is_abstention(self._text):
+            return ""
+        new = self._text[self._shown : end]
+        self._shown = max(self._shown, end)
+        return new
+
+
+def is_abstention(answer: str) -> bool:
+    """Whether an answer is the sentence that says there is none, in any case and with or without its full stop."""
+    return answer.strip().rstrip(".").casefold() == _ABSTENTION

@@ -1,0 +1,80 @@
+"""Which adapters are in memory: loaded once, pinned while in use, evicted by bytes, least recently used first.
+
+Knows references and sizes; what loading means is handed in. Safe for many threads: two that want the same adapter
+load it once, and loading one does not hold up the use of another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from adapters.engine import AdapterRef
+from adapters.row_lora import LoadedLora
+
+
+class AdapterPool:
+    """Resident adapters, by sha256.
+
+    Args:
+        load: reads an adapter from disk; called outside the pool's lock.
+        budget_bytes: what residents may hold together. Pinned adapters are never evicted, so rows under way may
+            exceed it for as long as they run.
+    """
+
+    def __init__(self, load: Callable[[AdapterRef], LoadedLora], budget_bytes: int) -> None:
+        self._load = load
+        self._budget = budget_bytes
+        self._lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = {}
+        self._resident: OrderedDict[str, LoadedLora] = OrderedDict()
+        self._pins: dict[str, int] = {}
+
+    def acquire(self, ref: AdapterRef) -> LoadedLora:
+        """The adapter, pinned until `release`. Blocks while it is read from disk. Raises what loading raises."""
+        with self._lock:
+            if (adapter := self._pin(ref.sha256)) is not None:
+                return adapter
+            one_loader = self._loading.setdefault(ref.sha256, threading.Lock())
+        with one_loader:
+            with self._lock:
+                if (adapter := self._pin(ref.sha256)) is not None:
+                    return adapter
+            try:
+                loaded = self._load(ref)
+            finally:
+                with self._lock:
+                    self._loading.pop(ref.sha256, None)
+            with self._lock:
+                self._resident[ref.sha256] = loaded
+                self._pins[ref.sha256] = self._pins.get(ref.sha256, 0) + 1
+                self._evict()
+            return loaded
+
+    def release(self, sha256: str) -> None:
+        """Give back one pin."""
+        with self._lock:
+            self._pins[sha256] -= 1
+            if not self._pins[sha256]:
+                del self._pins[sha256]
+            self._evict()
+
+    def resident(self) -> dict[str, int]:
+        """Bytes held by each resident adapter, by sha256."""
+        with self._lock:
+            return {sha256: adapter.bytes for sha256, adapter in self._resident.items()}
+
+    def _pin(self, sha256: str) -> LoadedLora | None:
+        adapter = self._resident.get(sha256)
+        if adapter is not None:
+            self._resident.move_to_end(sha256)
+            self._pins[sha256] = self._pins.get(sha256, 0) + 1
+        return adapter
+
+    def _evict(self) -> None:
+        held = sum(adapter.bytes for adapter in self._resident.values())
+        for sha256 in [s for s in self._resident if s not in self._pins]:
+            if held <= self._budget:
+                return
+            held -= self._resident.pop(sha256).bytes

@@ -1,0 +1,389 @@
+"""The embedded engine: a span-extracting reader that answers with the words of a passage, or abstains.
+
+Every question-passage pair is one row (or several windows) of a shared batch, each on its own adapter. Knows the base
+model, adapters and scores; knows no tenants, no documents, no HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapters.base_model import ADAPTER_WEIGHTS, READER_FOLDER, READER_NAME, ReaderBase, load_reader_base, sha256_of
+from adapters.engine import (
+    AdapterFacts,
+    AdapterRef,
+    Deliver,
+    Done,
+    Event,
+    Failed,
+    PassageRead,
+    Row,
+    Span,
+    Submission,
+    Token,
+)
+from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, QueueFull, RequestTooLong
+from adapters.pool import AdapterPool
+from adapters.row_lora import BatchComposition, LoadedLora, load_lora, put_row_lora, segments_of
+from adapters.spans import Calibration, Window, best_span, windows_of
+from adapters.squad import normalize_answer
+from adapters.validation import LoraFiles, check_fits, read_lora
+
+WINDOW_TOKENS = 384
+WINDOW_STRIDE = 128
+MAX_QUESTION_TOKENS = 128
+MAX_ANSWER_TOKENS = 64
+_PROBE = ("What does the probe measure?", "The probe measures whether an adapter changes what the base model reads.")
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """A row under way: its windows not yet read, and the best span of each passage so far."""
+
+    row: Row
+    adapter: LoadedLora | None
+    deliver: Deliver
+    question: list[int]
+    passages: list[Any]  # tokenizers.Encoding
+    waiting: deque[tuple[int, Window]]
+    left: list[int]
+    best: list[tuple[int, int, float] | None]
+    prompt_tokens: int = 0
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    over: bool = False
+    ended: bool = False
+
+    def cancel(self) -> None:
+        with self.lock:
+            self.over = True
+
+    def tell(self, event: Event) -> None:
+        with self.lock:
+            if not self.over:
+                self.over = isinstance(event, Done | Failed)
+                self.deliver(event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One window of one passage, encoded with its question."""
+
+    reading: _Reading
+    passage: int
+    window: Window
+    ids: list[int]
+    context: int  # position of the window's first token
+
+    @property
+    def adapter(self) -> LoadedLora | None:
+        return self.reading.adapter
+
+
+class ReaderEngine:
+    """Implements `adapters.engine.Engine` over the embedded base.
+
+    Args:
+        dtype: ``float32`` or ``bfloat16``.
+        adapter_budget_bytes: memory for resident adapters.
+        max_waiting: rows that may wait; one more is refused with QueueFull.
+        batch_tokens: padded tokens of one forward pass at most.
+    """
+
+    def __init__(
+        self,
+        reader: Path = READER_FOLDER,
+        *,
+        dtype: str = "float32",
+        adapter_budget_bytes: int = 512 * 1024**2,
+        max_waiting: int = 512,
+        batch_tokens: int = 8192,
+    ) -> None:
+        self._folder = reader
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        self._max_waiting = max_waiting
+        self._batch_tokens = batch_tokens
+        self._pool = AdapterPool(self._load_adapter, adapter_budget_bytes)
+        self._composition = BatchComposition()
+        self._forward_lock = threading.Lock()
+        self._change = threading.Condition()
+        self._queues: OrderedDict[str, deque[_Reading]] = OrderedDict()
+        self._rows = 0
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._base: ReaderBase | None = None
+
+    @property
+    def name(self) -> str:
+        return READER_NAME
+
+    @property
+    def fingerprint(self) -> str:
+        return self._loaded().fingerprint
+
+    @property
+    def calibration(self) -> Calibration:
+        """How scores become confidence."""
+        return self._calibration
+
+    def load(self) -> None:
+        base = load_reader_base(self._folder, self._dtype)
+        self._calibration = Calibration(**json.loads((self._folder / "calibration.json").read_text()))
+        self._saved_shapes = {f"qa_outputs.{n}": tuple(p.shape) for n, p in base.model.qa_outputs.named_parameters()}
+        self._shapes = put_row_lora(base.model, self._composition)
+        self._tokenizer = base.tokenizer.backend_tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._cls, self._sep, self._pad = (
+            base.tokenizer.cls_token_id, base.tokenizer.sep_token_id, base.tokenizer.pad_token_id
+        )  # fmt: skip
+        self._base = base
+        self._thread = threading.Thread(target=self._work, name="reader-engine", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def check(self, folder: Path) -> AdapterFacts:
+        files = self._read_adapter(folder)
+        sha256 = sha256_of(folder / ADAPTER_WEIGHTS)
+        adapter = load_lora(files, sha256, self._dtype)
+        without, with_it = self._probe(None), self._probe(adapter)
+        if not bool(torch.isfinite(with_it).all()):
+            raise InvalidAdapter("not_finite", "The adapter makes the model's scores infinite or NaN.")
+        if float((with_it - without).abs().max()) < 1e-5:
+            raise InvalidAdapter("no_effect", "The adapter changes nothing: its output equals the base model's.")
+        return AdapterFacts(sha256, (folder / ADAPTER_WEIGHTS).stat().st_size, files.rank, tuple(sorted(files.factors)))
+
+    def prepare(self, adapter: AdapterRef) -> None:
+        self._pool.acquire(adapter)
+        self._pool.release(adapter.sha256)
+
+    def resident(self) -> dict[str, int]:
+        return self._pool.resident()
+
+    def submit(self, row: Row, deliver: Deliver) -> Submission:
+        self._loaded()
+        question = self._tokenizer.encode(row.question, add_special_tokens=False).ids
+        if len(question) > MAX_QUESTION_TOKENS:
+            raise RequestTooLong(
+                f"The question has {len(question)} tokens; the reader takes {MAX_QUESTION_TOKENS} at most. Shorten it."
+            )
+        passages = self._tokenizer.encode_batch([p.text for p in row.passages], add_special_tokens=False)
+        room = WINDOW_TOKENS - len(question) - 3
+        windows = [windows_of(len(p.ids), room, WINDOW_STRIDE) if p.ids else [] for p in passages]
+        reading = _Reading(
+            row=row,
+            adapter=self._pool.acquire(row.adapter) if row.adapter else None,
+            deliver=deliver,
+            question=question,
+            passages=passages,
+            waiting=deque((i, window) for i, of_one in enumerate(windows) for window in of_one),
+            left=[len(of_one) for of_one in windows],
+            best=[None] * len(passages),
+        )
+        try:
+            self._enqueue(reading)
+        except AdapterError:
+            self._release(reading)
+            raise
+        return reading
+
+    def _enqueue(self, reading: _Reading) -> None:
+        with self._change:
+            if self._closing:
+                raise ModelUnavailable("The engine is shutting down.")
+            if self._rows >= self._max_waiting:
+                raise QueueFull(f"{self._rows} questions are waiting already; try again in a moment.")
+            self._rows += 1
+            self._queues.setdefault(reading.row.share_key, deque()).append(reading)
+            self._change.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._queues or self._closing)
+                pairs, finished = self._take()
+                closing = self._closing
+            for reading in finished:
+                self._finish(reading)
+            try:
+                for batch in similar_lengths(pairs):
+                    self._read(batch)
+            except Exception as error:
+                self._fail({id(p.reading): p.reading for p in pairs}.values(), error)
+            if closing and not pairs:
+                return
+
+    def _take(self) -> tuple[list[_Pair], list[_Reading]]:
+        """Windows for one batch, in turn from each share key, and readings with nothing to read."""
+        pairs: list[_Pair] = []
+        finished: list[_Reading] = []
+        room = self._batch_tokens
+        while self._queues and room > 0:
+            key, queue = self._queues.popitem(last=False)
+            reading = queue[0]
+            if self._closing and len(reading.waiting) == sum(reading.left):
+                reading.waiting.clear()
+                reading.tell(Failed(ModelUnavailable("The engine is shutting down; ask again.")))
+            if reading.over or not reading.waiting:
+                reading.waiting.clear()
+                finished.append(reading)  # cancelled, failed, or nothing to read
+            while reading.waiting and room > 0:
+                pairs.append(self._encode(reading, *reading.waiting.popleft()))
+                room -= len(pairs[-1].ids)
+            if not reading.waiting:
+                queue.popleft()
+            if queue:
+                self._queues[key] = queue
+        return pairs, finished
+
+    def _encode(self, reading: _Reading, passage: int, window: Window) -> _Pair:
+        context = reading.passages[passage].ids[window.begin : window.end]
+        ids = [self._cls, *reading.question, self._sep, *context, self._sep]
+        reading.prompt_tokens += len(ids)
+        return _Pair(reading, passage, window, ids, len(reading.question) + 2)
+
+    def _read(self, pairs: list[_Pair]) -> None:
+        pairs.sort(key=lambda p: (p.adapter is not None, p.adapter.sha256 if p.adapter else ""))
+        start, end = self._forward([p.ids for p in pairs], [p.context for p in pairs], [p.adapter for p in pairs])
+        for i, pair in enumerate(pairs):
+            reading, length = pair.reading, pair.window.end - pair.window.begin
+            if not reading.over:
+                longest = min(reading.row.max_tokens, MAX_ANSWER_TOKENS)
+                first, last, score = best_span(start[i], end[i], pair.context, pair.context + length, longest)
+                shift = pair.window.begin - pair.context
+                known = reading.best[pair.passage]
+                if known is None or score > known[2]:
+                    reading.best[pair.passage] = (first + shift, last + shift, score)
+            reading.left[pair.passage] -= 1
+            best = reading.best[pair.passage]
+            if not reading.left[pair.passage] and best is not None:
+                reading.tell(PassageRead(pair.passage, best[2]))
+            if not any(reading.left):
+                self._finish(reading)
+
+    @torch.inference_mode()
+    def _forward(
+        self, ids: Sequence[list[int]], contexts: Sequence[int], adapters: Sequence[LoadedLora | None]
+    ) -> tuple[Any, Any]:
+        """Start and end scores as float32 arrays [B, T]."""
+        longest = max(map(len, ids))
+        input_ids = torch.tensor([row + [self._pad] * (longest - len(row)) for row in ids])  # [B, T]
+        lengths = torch.tensor([len(row) for row in ids])  # [B]
+        positions = torch.arange(longest)  # [T]
+        with self._forward_lock:
+            self._composition.segments = segments_of(adapters)
+            try:
+                out = self._loaded().model(
+                    input_ids=input_ids,
+                    attention_mask=(positions < lengths[:, None]).long(),  # [B, T]
+                    token_type_ids=(positions >= torch.tensor(contexts)[:, None]).long()  # [B, T]
+                    * (positions < lengths[:, None]),
+                )
+            finally:
+                self._composition.segments = []
+        return out.start_logits.float().numpy(), out.end_logits.float().numpy()  # [B, T] each
+
+    def _finish(self, reading: _Reading) -> None:
+        if not reading.over:
+            done = self._conclude(reading)
+            if done.answer:
+                reading.tell(Token(done.answer))
+            reading.tell(done)
+        self._end(reading)
+
+    def _end(self, reading: _Reading) -> None:
+        """Give back what the reading held. Idempotent: a failing batch may hold readings that ended in it."""
+        if reading.ended:
+            return
+        reading.ended = True
+        self._release(reading)
+        with self._change:
+            self._rows -= 1
+
+    def _conclude(self, reading: _Reading) -> Done:
+        spans = sorted(
+            (_span(i, reading.passages[i].offsets, best) for i, best in enumerate(reading.best) if best is not None),
+            key=lambda s: -s.score,
+        )
+        if not spans:
+            return Done("", True, 0.0, (), reading.prompt_tokens, 0)
+        texts = [reading.row.passages[s.passage].text[s.start : s.end] for s in spans]
+        confidence = self._calibration.confidence(spans[0].score)
+        least = reading.row.min_confidence
+        if confidence < (self._calibration.min_confidence if least is None else least):
+            return Done("", True, confidence, (), reading.prompt_tokens, 0)
+        said = normalize_answer(texts[0])
+        agreeing = [s for s, text in zip(spans[1:], texts[1:], strict=True) if said and normalize_answer(text) == said]
+        first, last, _ = reading.best[spans[0].passage] or (0, -1, 0.0)
+        return Done(texts[0], False, confidence, (spans[0], *agreeing), reading.prompt_tokens, max(0, last - first + 1))
+
+    def _fail(self, readings: Iterable[_Reading], error: Exception) -> None:
+        known = error if isinstance(error, AdapterError) else ModelUnavailable(f"The batch failed: {error}")
+        for reading in readings:
+            reading.waiting.clear()
+            reading.tell(Failed(known))
+            self._end(reading)
+
+    def _release(self, reading: _Reading) -> None:
+        if reading.adapter is not None:
+            self._pool.release(reading.adapter.sha256)
+            reading.adapter = None
+
+    def _load_adapter(self, ref: AdapterRef) -> LoadedLora:
+        if sha256_of(ref.folder / ADAPTER_WEIGHTS) != ref.sha256:
+            raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
+        return load_lora(self._read_adapter(ref.folder), ref.sha256, self._dtype)
+
+    def _read_adapter(self, folder: Path) -> LoraFiles:
+        base = self._loaded()
+        files = read_lora(folder)
+        check_fits(files, self._shapes, self._saved_shapes)
+        # A path says nothing about what lies there, so only a name that points elsewhere is refused.
+        if files.base_name and files.base_name != base.adapter_base_name and not files.base_name.startswith(("/", ".")):
+            raise InvalidAdapter(
+                "base", f"The adapter was trained on {files.base_name!r}; this service runs {base.adapter_base_name!r}."
+            )
+        return files
+
+    def _probe(self, adapter: LoadedLora | None) -> torch.Tensor:
+        question, context = (self._tokenizer.encode(text, add_special_tokens=False).ids for text in _PROBE)
+        ids = [self._cls, *question, self._sep, *context, self._sep]
+        scores = self._forward([ids], [len(question) + 2], [adapter])
+        return torch.stack([torch.from_numpy(s) for s in scores])  # [2, 1, T]
+
+    def _loaded(self) -> ReaderBase:
+        if self._base is None:
+            raise ModelUnavailable("The base model is not loaded yet.")
+        return self._base
+
+
+def similar_lengths(pairs: Sequence[_Pair], waste: float = 0.2) -> Iterator[list[_Pair]]:
+    """Cut pairs into batches, longest first, so that padding adds at most the share ``waste`` to a batch's tokens."""
+    batch: list[_Pair] = []
+    tokens = 0
+    for pair in sorted(pairs, key=lambda p: -len(p.ids)):
+        tokens += len(pair.ids)
+        if batch and len(batch[0].ids) * (len(batch) + 1) > (1 + waste) * tokens:
+            yield batch
+            batch, tokens = [], len(pair.ids)
+        batch.append(pair)
+    if batch:
+        yield batch
+
+
+def _span(passage: int, offsets: list[tuple[int, int]], best: tuple[int, int, float]) -> Span:
+    first, last, score = best
+    return Span(passage, offsets[first][0], offsets[last][1], score)
