@@ -167,9 +167,7 @@ def _harmless(text: str, control: Sequence[str]) -> str:
 
 
 def _chat(messages: list[Message], tokenizer: PromptTokenizer) -> str:
-    text = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
     return str(text)
 
 
