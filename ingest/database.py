@@ -1,0 +1,188 @@
+"""One SQLite file: a single writer, any number of readers, numbered migrations.
+
+Knows how a connection is opened, how a transaction begins and ends, and which migrations a component has applied.
+Knows no table but its own ``schema_version``: what the tables mean is the business of whoever brings the migrations.
+
+SQLite before 3.51.3 can lose data when two connections write in WAL mode, so there is exactly one writer connection,
+guarded by a lock; readers are opened with ``query_only`` and therefore never write or checkpoint.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ingest.errors import IncompatibleDatabase
+
+_IDLE_READERS = 4
+_BUSY_SECONDS = 30.0
+
+_SCHEMA_VERSION = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    component TEXT PRIMARY KEY,
+    version INTEGER NOT NULL
+)
+"""
+
+
+class Database:
+    """A SQLite database in WAL mode, durable on commit (``synchronous=FULL``), foreign keys enforced.
+
+    Args:
+        path: the database file; made when absent, in a folder that exists.
+        migrations: component name → SQL scripts, oldest first. Script *n* brings the component from version *n* to
+            *n + 1*. Scripts that were released are never edited. Each runs in a transaction of its own.
+
+    Raises:
+        IncompatibleDatabase: the file holds a later version of a component than ``migrations`` know.
+        sqlite3.Error: the file is no database, or a migration fails (that migration is then rolled back).
+    """
+
+    def __init__(self, path: Path, migrations: Mapping[str, Sequence[str]]) -> None:
+        self.path = path
+        self._write_lock = threading.Lock()
+        self._writing_thread: int | None = None
+        self._readers_lock = threading.Lock()
+        self._idle_readers: list[sqlite3.Connection] = []
+        self._closed = False
+        self._writer = self._connect()
+        try:
+            self._writer.execute("PRAGMA journal_mode=WAL")
+            self._writer.execute("PRAGMA synchronous=FULL")
+            self._writer.execute("PRAGMA foreign_keys=ON")
+            self._migrate(migrations)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """The writer connection inside a transaction: committed on leaving, rolled back when an error passes.
+
+        Other threads wait for their turn.
+
+        Raises:
+            RuntimeError: this thread is already inside ``write()`` (it would wait for itself), or the database is
+                closed.
+        """
+        if self._writing_thread == threading.get_ident():
+            raise RuntimeError("write() is not reentrant: hand the connection on instead")
+        with self._write_lock:
+            if self._closed:
+                raise RuntimeError(f"database {self.path.name} is closed")
+            self._writing_thread = threading.get_ident()
+            try:
+                with _transaction(self._writer):
+                    yield self._writer
+            finally:
+                self._writing_thread = None
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A reading connection that sees one committed state from its first query to the end of the block.
+
+        Raises:
+            RuntimeError: the database is closed.
+            sqlite3.OperationalError: the block tries to write.
+        """
+        connection = self._take_reader()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._give_back(connection)
+
+    def version(self, component: str) -> int:
+        """How many migrations of ``component`` this file has seen; 0 when none."""
+        with self.read() as connection:
+            return _version(connection, component)
+
+    def close(self) -> None:
+        """Close all idle connections, the writer last; waits for a transaction under way. Calling it twice is fine."""
+        with self._write_lock:
+            with self._readers_lock:
+                if self._closed:
+                    return
+                self._closed = True
+                readers, self._idle_readers = self._idle_readers, []
+            for reader in readers:
+                reader.close()
+            self._writer.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=128
+        )
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def _take_reader(self) -> sqlite3.Connection:
+        with self._readers_lock:
+            if self._closed:
+                raise RuntimeError(f"database {self.path.name} is closed")
+            if self._idle_readers:
+                return self._idle_readers.pop()
+        connection = self._connect()
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._readers_lock:
+            if not self._closed and len(self._idle_readers) < _IDLE_READERS:
+                self._idle_readers.append(connection)
+                return
+        connection.close()
+
+    def _migrate(self, migrations: Mapping[str, Sequence[str]]) -> None:
+        self._writer.execute(_SCHEMA_VERSION)
+        for component, scripts in migrations.items():
+            found = _version(self._writer, component)
+            if found > len(scripts):
+                raise IncompatibleDatabase(
+                    f"{self.path.name} holds version {found} of its {component} tables, this software knows versions "
+                    f"up to {len(scripts)}: run the newer version that wrote it, or restore an older backup"
+                )
+            for number in range(found, len(scripts)):
+                with _transaction(self._writer):
+                    for statement in _statements(scripts[number]):
+                        self._writer.execute(statement)
+                    self._writer.execute(
+                        "INSERT INTO schema_version (component, version) VALUES (?, ?) "
+                        "ON CONFLICT (component) DO UPDATE SET version = excluded.version",
+                        (component, number + 1),
+                    )
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection, component: str) -> int:
+    row = connection.execute("SELECT version FROM schema_version WHERE component = ?", (component,)).fetchone()
+    return int(row["version"]) if row else 0
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one: ``executescript`` would commit the transaction around it."""
+    statement = ""
+    for piece in script.split(";"):
+        statement += piece + ";"
+        if sqlite3.complete_statement(statement):
+            if statement.strip(" \t\r\n;"):
+                yield statement
+            statement = ""
+    if statement.strip(" \t\r\n;"):
+        yield statement

@@ -1,0 +1,45 @@
+"""Errors of the ingest package.
+
+IngestError
+├── UnreadableDocument     a file cannot become text; the message is a reason a person can act on
+├── InvalidDocument        a document's title, name, collection or metadata cannot be stored
+├── InvalidFilter          a metadata filter is malformed; the message says where and what is allowed
+├── UnknownDocument        no such document in this corpus
+├── EmbedderUnavailable    the embedding model cannot be loaded
+├── IndexMismatch          the stored vectors were made by another embedder
+└── IncompatibleDatabase   a database was written by a newer version of this software
+"""
+
+from __future__ import annotations
+
+
+class IngestError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class UnreadableDocument(IngestError):
+    """A file cannot become text. The message names the reason and, where there is one, the way out."""
+
+
+class InvalidDocument(IngestError):
+    """A document's title, name, collection or metadata cannot be stored as it is."""
+
+
+class InvalidFilter(IngestError):
+    """A metadata filter is malformed. The message says where it is wrong and what is allowed there."""
+
+
+class UnknownDocument(IngestError):
+    """No such document in this corpus: never there, deleted, or the id is malformed."""
+
+
+class EmbedderUnavailable(IngestError):
+    """The embedding model cannot be loaded."""
+
+
+class IndexMismatch(IngestError):
+    """The stored vectors were made by another embedder than the one at work."""
+
+
+class IncompatibleDatabase(IngestError):
+    """A database was written by a newer version of this software."""
