@@ -1,0 +1,69 @@
+"""Base models, adapters and generation: what the rest of the service may use of this package.
+
+Names are loaded when first used, so that importing the package costs no model library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adapters.causal import CausalEngine
+    from adapters.engine import (
+        AdapterFacts,
+        AdapterRef,
+        Deliver,
+        Done,
+        Engine,
+        Event,
+        Failed,
+        Passage,
+        PassageRead,
+        Row,
+        Span,
+        Submission,
+        Token,
+    )
+    from adapters.reader import ReaderEngine
+    from adapters.registry import BASE, Adapter, AdapterRegistry, AdapterVersion, Selection
+
+_HOME = {
+    "adapters.causal": ["CausalEngine"],
+    "adapters.engine": [
+        "AdapterFacts", "AdapterRef", "Deliver", "Done", "Engine", "Event", "Failed", "Passage", "PassageRead", "Row",
+        "Span", "Submission", "Token",
+    ],
+    "adapters.reader": ["ReaderEngine"],
+    "adapters.registry": ["BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection"],
+}  # fmt: skip
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "BASE",
+    "Adapter",
+    "AdapterFacts",
+    "AdapterRef",
+    "AdapterRegistry",
+    "AdapterVersion",
+    "CausalEngine",
+    "Deliver",
+    "Done",
+    "Engine",
+    "Event",
+    "Failed",
+    "Passage",
+    "PassageRead",
+    "ReaderEngine",
+    "Row",
+    "Selection",
+    "Span",
+    "Submission",
+    "Token",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE[name]), name)

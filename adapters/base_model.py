@@ -64,7 +64,9 @@ def load_encoder(dtype: torch.dtype = torch.float32, attention: str = "sdpa") ->
     return ReaderBase(model.eval(), tokenizer, sha256_of(folder / "model.safetensors"))
 
 
-def load_reader_base(reader: Path = READER_FOLDER, dtype: torch.dtype = torch.float32) -> ReaderBase:
+def load_reader_base(
+    reader: Path = READER_FOLDER, dtype: torch.dtype = torch.float32, attention: str = "sdpa"
+) -> ReaderBase:
     """The base that serves: the encoder with the reader's LoRA merged and the reader's QA head.
 
     Raises:
@@ -72,7 +74,7 @@ def load_reader_base(reader: Path = READER_FOLDER, dtype: torch.dtype = torch.fl
     """
     if not (reader / ADAPTER_WEIGHTS).is_file():
         raise ModelUnavailable(f"The reader's weights are missing: {reader / ADAPTER_WEIGHTS}")
-    encoder = load_encoder()
+    encoder = load_encoder(attention=attention)
     try:
         merged = PeftModel.from_pretrained(encoder.model, str(reader)).merge_and_unload()
     except (RuntimeError, ValueError, KeyError) as error:

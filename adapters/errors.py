@@ -4,7 +4,8 @@ AdapterError
 ├── ModelUnavailable      the base model cannot be loaded, or the engine cannot go on
 ├── InvalidAdapter        an adapter's files are refused; `reason` is a stable word
 ├── UnknownAdapter        no such adapter or version in this registry
-├── AdapterInUse          the adapter cannot be removed now
+├── InvalidAdapterName    a name is malformed or reserved
+├── NoEarlierVersion      nothing to roll back to
 ├── RequestTooLong        a question or prompt does not fit the model's context
 ├── QueueFull             too many rows are waiting
 └── InvalidTrainingData   a training set cannot be used
@@ -42,8 +43,12 @@ class UnknownAdapter(AdapterError):
         self.available = available
 
 
-class AdapterInUse(AdapterError):
-    """The adapter cannot be removed while something points at it."""
+class InvalidAdapterName(AdapterError):
+    """An adapter's name does not have the form names have."""
+
+
+class NoEarlierVersion(AdapterError):
+    """There is no earlier active version to roll back to."""
 
 
 class RequestTooLong(AdapterError):

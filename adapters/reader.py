@@ -343,7 +343,11 @@ class ReaderEngine:
             reading.adapter = None
 
     def _load_adapter(self, ref: AdapterRef) -> LoadedLora:
-        if sha256_of(ref.folder / ADAPTER_WEIGHTS) != ref.sha256:
+        try:
+            found = sha256_of(ref.folder / ADAPTER_WEIGHTS)
+        except FileNotFoundError as error:
+            raise InvalidAdapter("format", "The adapter's files are gone: it was deleted a moment ago.") from error
+        if found != ref.sha256:
             raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
         return load_lora(self._read_adapter(ref.folder), ref.sha256, self._dtype)
 

@@ -1,0 +1,259 @@
+"""A named set of adapters on disk: immutable versions, a pointer to the active one, a default.
+
+One registry is one folder. `registry.json` is the truth and is replaced atomically; a version's folder is complete
+before the registry names it, and folders it does not name are swept when the registry is opened. Folder names are made
+here; no client's string is ever joined to a path. Knows files and names; knows no models and no tenants.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from adapters.engine import AdapterFacts, AdapterRef
+from adapters.errors import InvalidAdapterName, NoEarlierVersion, UnknownAdapter
+
+BASE = "base"
+RESERVED = frozenset({BASE, "default"})
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_REGISTRY = "registry.json"
+
+
+@dataclass(frozen=True)
+class AdapterVersion:
+    """An immutable version: what was uploaded or trained, once."""
+
+    version: int
+    sha256: str
+    folder: str
+    bytes: int
+    rank: int
+    created_at: float
+
+
+@dataclass
+class Adapter:
+    """A named adapter. ``active`` is the version that serves its bare name; ``history`` the versions active before."""
+
+    name: str
+    active: int | None = None
+    next_version: int = 1
+    history: list[int] = field(default_factory=list)
+    versions: dict[int, AdapterVersion] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a request runs on: a version of an adapter, held for as long as the request lasts."""
+
+    name: str
+    version: int
+    ref: AdapterRef
+
+
+class AdapterRegistry:
+    """The adapters in one folder. Safe for many threads of one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._adapters: dict[str, Adapter] = {}
+        self._default: str | None = None
+        self._retired: dict[str, int] = {}
+        self._read()
+        self._sweep()
+
+    def names(self) -> list[str]:
+        """Names of all adapters, sorted."""
+        with self._lock:
+            return sorted(self._adapters)
+
+    def get(self, name: str) -> Adapter:
+        """One adapter. Raises UnknownAdapter."""
+        with self._lock:
+            return self._get(name)
+
+    @property
+    def default(self) -> str | None:
+        """The adapter that serves requests which name none; None means the base model."""
+        return self._default
+
+    def select(self, wanted: str | None) -> Selection | None:
+        """What ``name``, ``name@version``, ``base`` or None (the default) stands for now; None is the base model.
+
+        Raises:
+            UnknownAdapter: no such adapter or version, or the adapter has no active version.
+        """
+        with self._lock:
+            wanted = wanted if wanted is not None else self._default
+            if wanted is None or wanted == BASE:
+                return None
+            name, _, number = wanted.partition("@")
+            adapter = self._get(name)
+            if number:
+                version = self._version(adapter, number)
+            elif adapter.active is None:
+                raise UnknownAdapter(
+                    f"Adapter {name!r} has no active version; promote one of {sorted(adapter.versions)} first, "
+                    f"or ask for {name}@{max(adapter.versions)}.",
+                    self._selectable(),
+                )
+            else:
+                version = adapter.versions[adapter.active]
+            return Selection(name, version.version, self._ref(version))
+
+    def add(self, name: str, config: bytes, weights: bytes, check: Callable[[Path], AdapterFacts]) -> AdapterVersion:
+        """Register a new version; nothing is kept when ``check`` refuses it.
+
+        Raises:
+            InvalidAdapterName: the name is malformed or reserved.
+            InvalidAdapter: from ``check``.
+        """
+        if not _NAME.fullmatch(name) or name in RESERVED:
+            raise InvalidAdapterName(
+                f"{name!r} cannot name an adapter: use 1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a letter or "
+                f"digit; {' and '.join(sorted(RESERVED))} are reserved."
+            )
+        folder = self._folder / uuid.uuid4().hex
+        folder.mkdir()
+        try:
+            _write_durably(folder / ADAPTER_CONFIG, config)
+            _write_durably(folder / ADAPTER_WEIGHTS, weights)
+            facts = check(folder)
+            _sync_folder(folder)
+            with self._lock:
+                adapter = self._adapters.get(name) or Adapter(name, next_version=self._retired.pop(name, 1))
+                version = AdapterVersion(
+                    adapter.next_version, facts.sha256, folder.name, facts.bytes, facts.rank, time.time()
+                )
+                adapter.versions[version.version] = version
+                adapter.next_version += 1
+                self._adapters[name] = adapter
+                self._write()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return version
+
+    def promote(self, name: str, number: int | str) -> AdapterVersion:
+        """Make a version the active one. Raises UnknownAdapter."""
+        with self._lock:
+            adapter = self._get(name)
+            version = self._version(adapter, str(number))
+            if adapter.active != version.version:
+                if adapter.active is not None:
+                    adapter.history.append(adapter.active)
+                adapter.active = version.version
+                self._write()
+            return version
+
+    def rollback(self, name: str) -> AdapterVersion:
+        """Make the version active that was so before. Raises UnknownAdapter, NoEarlierVersion."""
+        with self._lock:
+            adapter = self._get(name)
+            if not adapter.history:
+                raise NoEarlierVersion(f"Adapter {name!r} has no earlier active version to roll back to.")
+            adapter.active = adapter.history.pop()
+            self._write()
+            return adapter.versions[adapter.active]
+
+    def set_default(self, name: str | None) -> None:
+        """Choose the adapter for requests that name none; None or ``base`` is the base model. Raises UnknownAdapter."""
+        with self._lock:
+            if name is not None and name != BASE:
+                adapter = self._get(name)
+                if adapter.active is None:
+                    raise UnknownAdapter(f"Promote a version of {name!r} before making it the default.", [])
+            self._default = None if name == BASE else name
+            self._write()
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter and delete its versions; its numbers are not given again, not even to a new adapter of
+        the same name. A default that named it becomes the base. Raises UnknownAdapter."""
+        with self._lock:
+            adapter = self._get(name)
+            del self._adapters[name]
+            self._retired[name] = adapter.next_version
+            if self._default == name:
+                self._default = None
+            self._write()
+        for version in adapter.versions.values():
+            shutil.rmtree(self._folder / version.folder, ignore_errors=True)
+
+    def _get(self, name: str) -> Adapter:
+        adapter = self._adapters.get(name)
+        if adapter is None:
+            available = self._selectable()
+            has = ", ".join(available)
+            raise UnknownAdapter(f"There is no adapter {name!r}. You can use: {has}.", available)
+        return adapter
+
+    def _version(self, adapter: Adapter, number: str) -> AdapterVersion:
+        version = adapter.versions.get(int(number)) if number.isascii() and number.isdigit() else None
+        if version is None:
+            raise UnknownAdapter(
+                f"Adapter {adapter.name!r} has no version {number!r}; it has {sorted(adapter.versions)}.",
+                self._selectable(),
+            )
+        return version
+
+    def _selectable(self) -> list[str]:
+        return [BASE, *sorted(self._adapters)]
+
+    def _ref(self, version: AdapterVersion) -> AdapterRef:
+        return AdapterRef(version.sha256, self._folder / version.folder)
+
+    def _read(self) -> None:
+        self._adapters, self._default, self._retired = {}, None, {}
+        try:
+            state = json.loads((self._folder / _REGISTRY).read_bytes())
+        except FileNotFoundError:
+            return
+        for name, entry in state["adapters"].items():
+            versions = {int(number): AdapterVersion(**version) for number, version in entry["versions"].items()}
+            self._adapters[name] = Adapter(**{**entry, "versions": versions})
+        self._default, self._retired = state["default"], state["retired"]
+
+    def _write(self) -> None:
+        """Publish the state; when that fails, memory goes back to what is on disk."""
+        adapters = {name: asdict(adapter) for name, adapter in self._adapters.items()}
+        state = {"default": self._default, "retired": self._retired, "adapters": adapters}
+        temporary = self._folder / (_REGISTRY + ".tmp")
+        try:
+            _write_durably(temporary, json.dumps(state, indent=1).encode())
+            os.replace(temporary, self._folder / _REGISTRY)
+            _sync_folder(self._folder)
+        except BaseException:
+            self._read()
+            raise
+
+    def _sweep(self) -> None:
+        named = {v.folder for a in self._adapters.values() for v in a.versions.values()}
+        for folder in self._folder.iterdir():
+            if folder.is_dir() and folder.name not in named:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,160 @@
+"""One question, walked through once: retrieve, read, cite.
+
+Every citation is cut from the stored passage by offsets, so a quote always stands in its document. Knows corpora and
+the engine seam; knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from adapters import Done, Engine, Event, Failed, Passage, Row, Selection, Span, Token
+from app.schemas import AdapterUsed, AskRequest, AskResponse, Citation, GivenPassage, PassageResponse, Usage
+from app.workspace import Workspace
+from ingest import FoundPassage, sentences
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The passages a question is answered from."""
+
+    passages: list[PassageResponse]
+
+
+@dataclass(frozen=True)
+class AnswerPiece:
+    """A piece of the answer's text, in order."""
+
+    text: str
+
+
+async def retrieve(workspace: Workspace, request: AskRequest) -> list[PassageResponse]:
+    """The passages for a question: the given ones, or what the tenant's corpus holds. Raises ingest's errors."""
+    if request.passages is not None:
+        return [_given(passage) for passage in request.passages]
+    found = await asyncio.to_thread(
+        workspace.corpus.search, request.question, request.top_k, request.filter, request.collection
+    )
+    return [passage_response(passage) for passage in found]
+
+
+async def answer(
+    workspace: Workspace, engine: Engine, selection: Selection | None, request: AskRequest, request_id: str
+) -> AsyncIterator[Retrieved | AnswerPiece | AskResponse]:
+    """Answer a question: first what was retrieved, then the answer as it grows, last the whole response.
+
+    Closing the iterator early cancels the row. Raises the errors of retrieval and of the engine.
+    """
+    began = time.perf_counter()
+    passages = await retrieve(workspace, request)
+    retrieved = time.perf_counter()
+    yield Retrieved(passages)
+    row = Row(
+        question=request.question,
+        passages=tuple(Passage(p.text, p.title) for p in passages),
+        adapter=selection.ref if selection else None,
+        max_tokens=request.max_tokens,
+        min_confidence=request.min_confidence,
+        share_key=workspace.tenant_id,
+        cache_salt=workspace.tenant_id,
+    )
+    async for event in _events(engine, row):
+        if isinstance(event, Token):
+            yield AnswerPiece(event.text)
+        elif isinstance(event, Done):
+            ended = time.perf_counter()
+            yield AskResponse(
+                request_id=request_id,
+                answer=event.answer,
+                abstained=event.abstained,
+                confidence=round(event.confidence, 4),
+                citations=[_citation(i + 1, span, passages[span.passage]) for i, span in enumerate(event.spans)],
+                passages=passages,
+                dropped_passages=list(event.dropped),
+                adapter=_used(selection),
+                usage=Usage(prompt_tokens=event.prompt_tokens, completion_tokens=event.completion_tokens),
+                timings_ms={
+                    "retrieve": _milliseconds(retrieved - began),
+                    "generate": _milliseconds(ended - retrieved),
+                    "total": _milliseconds(ended - began),
+                },
+            )
+
+
+async def _events(engine: Engine, row: Row) -> AsyncIterator[Event]:
+    loop = asyncio.get_running_loop()
+    events: asyncio.Queue[Event] = asyncio.Queue()
+
+    def deliver(event: Event) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+    submission = await asyncio.to_thread(engine.submit, row, deliver)
+    try:
+        while True:
+            event = await events.get()
+            if isinstance(event, Failed):
+                raise event.error
+            yield event
+            if isinstance(event, Done):
+                return
+    finally:
+        submission.cancel()
+
+
+def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """The whole sentences of ``text`` that the span from ``start`` to ``end`` touches."""
+    touched = [(s, e) for s, e in sentences(text) if s < end and e > start]
+    return (min(start, touched[0][0]), max(end, touched[-1][1])) if touched else (start, end)
+
+
+def passage_response(found: FoundPassage) -> PassageResponse:
+    """A found passage as clients see it."""
+    return PassageResponse(
+        chunk_id=found.chunk_id,
+        document_id=found.document_id,
+        title=found.title,
+        text=found.text,
+        score=round(float(found.score), 6),
+        page=found.page,
+        section=found.section,
+        start=found.start,
+        end=found.end,
+    )
+
+
+def _given(passage: GivenPassage) -> PassageResponse:
+    return PassageResponse(
+        chunk_id=None, document_id=None, title=passage.title, text=passage.text, score=None, page=None, section=None,
+        start=0, end=len(passage.text),
+    )  # fmt: skip
+
+
+def _citation(index: int, span: Span, passage: PassageResponse) -> Citation:
+    start, end = sentence_around(passage.text, span.start, span.end)
+    return Citation(
+        index=index,
+        document_id=passage.document_id,
+        chunk_id=passage.chunk_id,
+        title=passage.title,
+        page=passage.page,
+        section=passage.section,
+        quote=passage.text[start:end],
+        start=passage.start + start,
+        end=passage.start + end,
+        score=round(span.score, 4),
+    )
+
+
+def _used(selection: Selection | None) -> AdapterUsed | None:
+    return (
+        AdapterUsed(name=selection.name, version=selection.version, sha256=selection.ref.sha256) if selection else None
+    )
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 2)

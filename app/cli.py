@@ -1,0 +1,77 @@
+"""The `lorebase` command. Each command is one function; what it does lives elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from app.settings import Settings, settings_table
+
+cli = typer.Typer(name="lorebase", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+train_cli = typer.Typer(no_args_is_help=True, help="Train adapters, and the embedded reader itself.")
+cli.add_typer(train_cli, name="train")
+DataFiles = Annotated[list[Path], typer.Option("--data", help="A question set in SQuAD format; may be repeated.")]
+OutputFolder = Annotated[Path, typer.Option("--output", help="Folder for the adapter; a run left there is resumed.")]
+
+
+@cli.command()
+def serve() -> None:
+    """Run the service. Settings come from LOREBASE_… variables: see `lorebase settings`."""
+    from app.server import serve as run
+
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False):
+            name = "LOREBASE_" + "_".join(str(part) for part in problem["loc"]).upper()
+            typer.echo(f"{name}: {problem['msg'].removeprefix('Value error, ')}", err=True)
+        raise typer.Exit(2) from error
+    raise typer.Exit(run(settings))
+
+
+@cli.command()
+def settings() -> None:
+    """Every setting with its default and meaning, as a Markdown table."""
+    typer.echo(settings_table())
+
+
+@cli.command()
+def demo() -> None:
+    """Two tenants, three documents, two adapters: the service shown on the examples."""
+    from app.demo import run_demo
+
+    raise typer.Exit(run_demo())
+
+
+@train_cli.command("reader")
+def train_reader(data: DataFiles, output: OutputFolder) -> None:
+    """Train the embedded reader: a LoRA adapter and QA head on the raw encoder, then calibrate it."""
+    from app.training import run_reader_training
+
+    raise typer.Exit(run_reader_training(data, output))
+
+
+@train_cli.command("adapter")
+def train_adapter(
+    data: DataFiles,
+    output: OutputFolder,
+    rank: Annotated[int, typer.Option(min=1, max=256, help="Rank of the LoRA factors.")] = 8,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the data.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+) -> None:
+    """Train a domain adapter on the embedded reader."""
+    from app.training import run_adapter_training
+
+    raise typer.Exit(run_adapter_training(data, output, rank=rank, epochs=epochs, seed=seed))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""A real server process on this machine, for the demo and for measurements: started, waited for, stopped.
+
+Knows the command line and the settings' names; knows nothing of what the server does.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from app.client import LorebaseClient
+
+_SHOWN_LINES = 30
+
+
+class ServerFailed(Exception):
+    """The server process did not become ready; the message ends with what it wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A running server and its keys."""
+
+    url: str
+    admin_key: str
+    default_key: str
+
+    def client(self) -> LorebaseClient:
+        """A client with the key of the ``default`` tenant."""
+        return LorebaseClient(self.url, self.default_key)
+
+    def admin(self) -> LorebaseClient:
+        """A client with the admin key."""
+        return LorebaseClient(self.url, self.admin_key)
+
+
+@contextmanager
+def local_server(
+    *, environment: Mapping[str, str] | None = None, ready_seconds: float = 180.0, stop_seconds: float = 30.0
+) -> Iterator[LocalServer]:
+    """Start a server on a free port with a data folder and keys of its own; stop it and forget the folder at the end.
+
+    Args:
+        environment: further settings, such as ``{"LOREBASE_MODEL": …}``; this process's environment is passed on.
+
+    Raises:
+        ServerFailed: the process ended, or was not ready in time.
+    """
+    with tempfile.TemporaryDirectory(prefix="lorebase-", ignore_cleanup_errors=True) as folder:
+        port = free_port()
+        server = LocalServer(f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+        settings = {
+            **os.environ,
+            **(environment or {}),
+            "LOREBASE_HOST": "127.0.0.1",
+            "LOREBASE_PORT": str(port),
+            "LOREBASE_DATA": str(Path(folder) / "data"),
+            "LOREBASE_ADMIN_KEY": server.admin_key,
+            "LOREBASE_DEFAULT_KEY": server.default_key,
+        }
+        written = Path(folder) / "server.log"
+        with written.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "app.cli", "serve"], env=settings, stdout=log, stderr=subprocess.STDOUT
+            )
+        try:
+            _wait_until_ready(process, server.url, written, ready_seconds)
+            yield server
+        finally:
+            _stop(process, stop_seconds)
+
+
+def free_port() -> int:
+    """A port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, written: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerFailed(f"The server ended with exit code {process.returncode}. {_last_words(written)}")
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5.0).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise ServerFailed(f"The server was not ready after {seconds:.0f} s. {_last_words(written)}")
+
+
+def _last_words(written: Path) -> str:
+    lines = written.read_text(encoding="utf-8", errors="replace").splitlines()[-_SHOWN_LINES:]
+    return "It wrote:\n" + "\n".join(lines) if lines else "It wrote nothing."
+
+
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

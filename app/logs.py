@@ -1,0 +1,47 @@
+"""Log lines for people or machines. Only fields listed here are written, so no question, document or key can be."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Literal
+
+FIELDS = ("request_id", "tenant", "job", "document", "method", "path", "status", "ms", "model", "base")
+_LIBRARIES = ("httpx", "sentence_transformers", "transformers", "faiss", "urllib3", "pdfminer", "trafilatura")
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _TextLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
+        return f"{super().format(record)} {fields}".rstrip()
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+
+
+def configure_logs(form: Literal["text", "json"], level: str) -> None:
+    """Send the service's log to stderr in one form."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        _JsonLines() if form == "json" else _TextLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for library in _LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").disabled = True  # the service writes its own line per request

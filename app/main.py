@@ -1,0 +1,39 @@
+"""The FastAPI application, made from settings by a factory. Nothing lives at module level."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app.access import Access
+from app.problems import install_problem_handlers
+from app.routes import adapters, documents, health, jobs, questions, tenants
+from app.service import Service
+
+VERSION = "0.1.0"
+
+
+def create_app(service: Service) -> FastAPI:
+    """The HTTP face of a service; starting the application starts the service, stopping it stops it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.stop()
+
+    app = FastAPI(
+        title="Lorebase",
+        version=VERSION,
+        summary="Answers from each tenant's own documents, in each tenant's own adapter.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.service = service
+    install_problem_handlers(app)
+    app.add_middleware(Access, principal=service.directory.principal, max_body_bytes=service.settings.max_body_bytes)
+    for routes in (health, documents, jobs, questions, adapters, tenants):
+        app.include_router(routes.router)
+    return app

@@ -1,0 +1,120 @@
+"""Errors as a client sees them: RFC 9457 problem JSON with a stable `code` and a `detail` that says what to do.
+
+One table maps the packages' errors to status and code. No response ever carries a stack trace or what was sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from adapters import errors as adapter_errors
+from ingest import errors as ingest_errors
+
+_log = logging.getLogger("lorebase.problems")
+_CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
+          409: "conflict", 413: "too_large", 415: "unsupported_media_type", 422: "invalid_request",
+          429: "too_many_requests", 503: "unavailable", 507: "storage_full"}  # fmt: skip
+
+
+class Problem(HTTPException):
+    """An error with its status, code, and further fields for the problem JSON."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **fields: Any
+    ) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+        self.code = code
+        self.fields = fields
+
+
+def not_found(what: str) -> Problem:
+    """The one answer for a foreign, malformed or unknown id."""
+    return Problem(404, "not_found", f"There is no such {what}.")
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    """The problem as a response."""
+    body = {"type": "about:blank", "title": problem.code.replace("_", " "), "status": problem.status_code,
+            "code": problem.code, "detail": problem.detail, **problem.fields}  # fmt: skip
+    return JSONResponse(
+        body, problem.status_code, headers=problem.headers or None, media_type="application/problem+json"
+    )
+
+
+# What each known error becomes. A subclass is found under its own line or its parent's.
+_PROBLEMS: dict[type[Exception], tuple[int, str]] = {
+    adapter_errors.UnknownAdapter: (404, "unknown_adapter"),
+    adapter_errors.InvalidAdapter: (422, "invalid_adapter"),
+    adapter_errors.InvalidAdapterName: (422, "invalid_adapter_name"),
+    adapter_errors.NoEarlierVersion: (409, "no_earlier_version"),
+    adapter_errors.RequestTooLong: (422, "too_long"),
+    adapter_errors.QueueFull: (429, "queue_full"),
+    adapter_errors.ModelUnavailable: (503, "model_unavailable"),
+    ingest_errors.EmbedderUnavailable: (503, "model_unavailable"),
+    ingest_errors.InvalidFilter: (422, "invalid_filter"),
+    ingest_errors.UnknownDocument: (404, "not_found"),
+    ingest_errors.IndexMismatch: (409, "index_mismatch"),
+}
+_RETRY_SECONDS = {429: "1", 503: "2"}
+_FIELDS = ("reason", "available")  # attributes of errors that clients can use
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem a known error stands for; an unknown one is logged and becomes a plain 500."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, StarletteHTTPException):
+        return Problem(error.status_code, _CODES.get(error.status_code, "error"), _detail(error), error.headers)
+    for kind in type(error).__mro__:
+        if kind in _PROBLEMS:
+            status, code = _PROBLEMS[kind]
+            headers = {"Retry-After": _RETRY_SECONDS[status]} if status in _RETRY_SECONDS else None
+            fields = {name: getattr(error, name) for name in _FIELDS if hasattr(error, name)}
+            detail = "There is no such document." if code == "not_found" else str(error)
+            return Problem(status, code, detail, headers, **fields)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Problem(507, "storage_full", "The server's disk is full. Nothing was stored; try again later.")
+    _log.error("unexpected error", exc_info=error)
+    return Problem(500, "internal", "Something went wrong on the server; its log says what, under the request id.")
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of ``app`` with problem JSON."""
+
+    async def on_error(_: Request, error: Exception) -> JSONResponse:
+        return problem_response(problem_of(error))
+
+    async def on_invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        return problem_response(_invalid_request(error))
+
+    for kind in (StarletteHTTPException, adapter_errors.AdapterError, ingest_errors.IngestError, Exception):
+        app.add_exception_handler(kind, on_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+
+
+def _invalid_request(error: RequestValidationError) -> Problem:
+    fields = [
+        {"field": ".".join(str(part) for part in e["loc"] if part != "body") or "body", "message": _plain(e["msg"])}
+        for e in error.errors()
+    ]
+    detail = "; ".join(f"{f['field']}: {f['message']}" for f in fields[:5])
+    return Problem(422, "invalid_request", detail, errors=fields[:20])
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ").encode("utf-8", "replace").decode()
+
+
+def _detail(error: StarletteHTTPException) -> str:
+    if error.status_code == 404:
+        return "There is nothing at this address; see /docs for what there is."
+    return str(error.detail)

@@ -1,0 +1,110 @@
+"""A tenant's adapters: upload versions, look, promote, roll back, choose the default."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, File, Response, UploadFile
+
+from adapters import BASE, Adapter, Engine
+from app.problems import Problem
+from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
+from app.schemas import (
+    ActiveVersion,
+    AdapterList,
+    AdapterResponse,
+    AdapterVersionResponse,
+    DefaultAdapter,
+    DefaultAdapterRequest,
+    PromoteRequest,
+    UploadedVersion,
+)
+from app.workspace import Workspace
+
+router = APIRouter(prefix="/adapters", tags=["adapters"])
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+
+
+@router.get("")
+async def adapters(workspace: CurrentWorkspace, service: CurrentService) -> AdapterList:
+    """The tenant's adapters and its default."""
+    registry = workspace.adapters
+    return AdapterList(
+        default=registry.default or BASE,
+        adapters=[_response(registry.get(name), workspace, service.engine) for name in registry.names()],
+    )
+
+
+@router.put("/default")
+async def set_default(body: DefaultAdapterRequest, workspace: CurrentWorkspace) -> DefaultAdapter:
+    """Choose the adapter for requests without X-Adapter; `base` is none."""
+    await asyncio.to_thread(workspace.adapters.set_default, body.name)
+    return DefaultAdapter(name=workspace.adapters.default or BASE)
+
+
+@router.get("/{name}")
+async def adapter(name: str, workspace: CurrentWorkspace, service: CurrentService) -> AdapterResponse:
+    """One adapter with its versions."""
+    return _response(workspace.adapters.get(name), workspace, service.engine)
+
+
+@router.delete("/{name}", status_code=204)
+async def remove(name: str, workspace: CurrentWorkspace) -> Response:
+    """Delete an adapter with all its versions. Requests that run on it finish."""
+    await asyncio.to_thread(workspace.adapters.remove, name)
+    return Response(status_code=204)
+
+
+@router.post("/{name}/versions", status_code=201)
+async def upload(
+    name: str,
+    files: Annotated[list[UploadFile], File(description=f"`{CONFIG_FILE}` and `{WEIGHTS_FILE}`.")],
+    workspace: CurrentWorkspace,
+    engine: ReadyEngine,
+) -> UploadedVersion:
+    """Register a new version from the two files peft writes. It serves once promoted."""
+    contents = {file.filename: await file.read() for file in files}
+    if set(contents) != {CONFIG_FILE, WEIGHTS_FILE} or len(files) != 2:
+        raise Problem(
+            422, "invalid_adapter", f"Send the field 'files' twice, named {CONFIG_FILE} and {WEIGHTS_FILE}.",
+            reason="format",
+        )  # fmt: skip
+    version = await asyncio.to_thread(
+        workspace.adapters.add, name, contents[CONFIG_FILE], contents[WEIGHTS_FILE], engine.check
+    )
+    return UploadedVersion(name=name, version=version.version, sha256=version.sha256)
+
+
+@router.post("/{name}/promote")
+async def promote(name: str, body: PromoteRequest, workspace: CurrentWorkspace) -> ActiveVersion:
+    """Make a version the active one, from the next request on."""
+    version = await asyncio.to_thread(workspace.adapters.promote, name, body.version)
+    return ActiveVersion(name=name, version=version.version, sha256=version.sha256)
+
+
+@router.post("/{name}/rollback")
+async def rollback(name: str, workspace: CurrentWorkspace) -> ActiveVersion:
+    """Make the version active that was so before."""
+    version = await asyncio.to_thread(workspace.adapters.rollback, name)
+    return ActiveVersion(name=name, version=version.version, sha256=version.sha256)
+
+
+def _response(adapter: Adapter, workspace: Workspace, engine: Engine) -> AdapterResponse:
+    resident = engine.resident()
+    return AdapterResponse(
+        name=adapter.name,
+        active=adapter.active,
+        default=workspace.adapters.default == adapter.name,
+        versions=[
+            AdapterVersionResponse(
+                version=v.version,
+                sha256=v.sha256,
+                bytes=v.bytes,
+                rank=v.rank,
+                state="resident" if v.sha256 in resident else "registered",
+                created_at=v.created_at,
+            )
+            for v in adapter.versions.values()
+        ],
+    )

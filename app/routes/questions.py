@@ -1,0 +1,124 @@
+"""Search and ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from adapters import BASE, Engine, Selection
+from app.answering import AnswerPiece, Retrieved, answer, passage_response
+from app.problems import Problem, problem_of
+from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
+from app.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
+from app.service import Service
+from app.workspace import Workspace
+
+router = APIRouter(tags=["questions"])
+AdapterHeader = Annotated[
+    str | None, Header(alias="X-Adapter", description="`name`, `name@version` or `base`; unset: the tenant's default.")
+]
+
+
+@router.post("/search")
+async def search(
+    body: SearchRequest, workspace: CurrentWorkspace, service: CurrentService, _: ReadyEngine
+) -> SearchResponse:
+    """The passages most like the query."""
+    _refuse_long("query", body.query, service)
+    found = await asyncio.to_thread(workspace.corpus.search, body.query, body.top_k, body.filter, body.collection)
+    return SearchResponse(passages=[passage_response(passage) for passage in found])
+
+
+@router.post("/ask", response_model=AskResponse, responses={200: {"content": {"text/event-stream": {}}}})
+async def ask(
+    body: AskRequest,
+    request: Request,
+    workspace: CurrentWorkspace,
+    service: CurrentService,
+    engine: ReadyEngine,
+    x_adapter: AdapterHeader = None,
+) -> Response:
+    """Answer a question from the tenant's documents, with citations. `stream: true` answers as server-sent events."""
+    _refuse_long("question", body.question, service)
+    selection = workspace.adapters.select(x_adapter)
+    headers = {"X-Adapter-Used": f"{selection.name}@{selection.version}" if selection else BASE}
+    if body.stream:
+        events = _stream(workspace, engine, selection, body, request.state.request_id)
+        return StreamingResponse(
+            events, media_type="text/event-stream", headers={**headers, "Cache-Control": "no-store"}
+        )
+    task = asyncio.ensure_future(_answer(workspace, engine, selection, body, request.state.request_id))
+    response = await _unless_gone(request, task)
+    return Response(response.model_dump_json(), media_type="application/json", headers=headers)
+
+
+async def _answer(
+    workspace: Workspace, engine: Engine, selection: Selection | None, body: AskRequest, request_id: str
+) -> AskResponse:
+    async with contextlib.aclosing(answer(workspace, engine, selection, body, request_id)) as steps:
+        async for step in steps:
+            if isinstance(step, AskResponse):
+                return step
+    raise RuntimeError("the engine ended without an answer")
+
+
+async def _unless_gone(request: Request, task: asyncio.Task[AskResponse]) -> AskResponse:
+    """The task's result; a client that hangs up cancels it, and with it the row."""
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            raise Problem(499, "client_gone", "The client closed the connection.")
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _stream(
+    workspace: Workspace, engine: Engine, selection: Selection | None, body: AskRequest, request_id: str
+) -> AsyncIterator[str]:
+    try:
+        async with contextlib.aclosing(answer(workspace, engine, selection, body, request_id)) as steps:
+            async for step in steps:
+                match step:
+                    case Retrieved():
+                        yield server_sent_event("passages", {"passages": [_plain(p) for p in step.passages]})
+                    case AnswerPiece():
+                        yield server_sent_event("token", {"text": step.text})
+                    case _:
+                        yield server_sent_event("done", _plain(step))
+    except Exception as error:
+        problem = problem_of(error)
+        yield server_sent_event(
+            "error",
+            {"status": problem.status_code, "code": problem.code, "detail": problem.detail, **problem.fields},
+        )
+
+
+def server_sent_event(event: str, data: Any) -> str:
+    """One event in text/event-stream form."""
+    return f"event: {event}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def _plain(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json")
+
+
+def _refuse_long(field: str, text: str, service: Service) -> None:
+    longest = service.settings.max_question_chars
+    if len(text) > longest:
+        raise Problem(422, "too_long", f"{field}: {len(text)} characters are too many; {longest} are the limit.")

@@ -1,0 +1,289 @@
+"""The shapes of requests and responses: the HTTP contract, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Collection = Annotated[str, Field(min_length=1, max_length=100)]
+TopK = Annotated[int, Field(ge=1, le=100, description="Passages to retrieve.")]
+
+
+class Request(BaseModel):
+    """A request's JSON body: unknown fields are refused, and so is text that could not be stored exactly."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, body: Any) -> Any:
+        refuse_unstorable(body)
+        return body
+
+
+def refuse_unstorable(value: Any, depth: int = 0) -> None:
+    """Raise ValueError for NUL characters, lone surrogates and very deep nesting anywhere in a JSON value."""
+    if depth > 32:
+        raise ValueError("is nested too deeply; 32 levels are the limit")
+    match value:
+        case str():
+            if "\0" in value:
+                raise ValueError("holds a NUL character; remove it")
+            if any("\ud800" <= c <= "\udfff" for c in value):
+                raise ValueError("holds half of a surrogate pair, which is not valid Unicode; repair the text")
+        case dict():
+            for key, item in value.items():
+                refuse_unstorable(key)
+                refuse_unstorable(item, depth + 1)
+        case list():
+            for item in value:
+                refuse_unstorable(item, depth + 1)
+
+
+class IngestDocument(Request):
+    title: str | None = Field(None, min_length=1, max_length=500)
+    text: str = Field(min_length=1)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> IngestDocument:
+        if not self.text.strip():
+            raise ValueError("text holds nothing but white space")
+        return self
+
+
+class IngestRequest(Request):
+    documents: list[IngestDocument] = Field(min_length=1, max_length=1000)
+    collection: Collection = "default"
+
+
+class IngestedDocument(BaseModel):
+    id: str
+    title: str
+    status: Literal["pending", "ready", "failed", "deleted"]
+    duplicate: bool = False
+    error: str | None = None
+
+
+class IngestResponse(BaseModel):
+    job_id: str
+    documents: list[IngestedDocument]
+
+
+class Progress(BaseModel):
+    done: int
+    total: int
+    unit: str = "documents"
+
+
+class JobResponse(BaseModel):
+    id: str
+    kind: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    progress: Progress
+    error: str | None
+    created_at: float
+    ended_at: float | None
+    documents: list[IngestedDocument]
+
+
+class SearchRequest(Request):
+    query: str = Field(min_length=1)
+    top_k: TopK = 5
+    filter: dict[str, Any] | None = None
+    collection: Collection | None = None
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> SearchRequest:
+        if not self.query.strip():
+            raise ValueError("query holds nothing but white space")
+        return self
+
+
+class PassageResponse(BaseModel):
+    chunk_id: str | None
+    document_id: str | None
+    title: str
+    text: str
+    score: float | None
+    page: int | None
+    section: str | None
+    start: int
+    end: int
+
+
+class SearchResponse(BaseModel):
+    passages: list[PassageResponse]
+
+
+class GivenPassage(Request):
+    title: str = Field("", max_length=500)
+    text: str = Field(min_length=1, max_length=100_000)
+
+
+class AskRequest(Request):
+    question: str = Field(min_length=1)
+    top_k: TopK = 5
+    filter: dict[str, Any] | None = None
+    collection: Collection | None = None
+    stream: bool = False
+    max_tokens: int = Field(256, ge=1, le=4096, description="Longest answer, in tokens.")
+    min_confidence: float | None = Field(
+        None, ge=0, le=1, description="Abstain below this confidence; 0 always answers. Unset: the model's own."
+    )
+    passages: list[GivenPassage] | None = Field(
+        None, min_length=1, max_length=100, description="Answer from these instead of retrieving."
+    )
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> AskRequest:
+        if not self.question.strip():
+            raise ValueError("question holds nothing but white space")
+        return self
+
+
+class Citation(BaseModel):
+    """Where the answer stands: ``quote`` is the text from ``start`` to ``end`` of the document."""
+
+    index: int
+    document_id: str | None
+    chunk_id: str | None
+    title: str
+    page: int | None
+    section: str | None
+    quote: str
+    start: int
+    end: int
+    score: float
+
+
+class AdapterUsed(BaseModel):
+    name: str
+    version: int
+    sha256: str
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class AskResponse(BaseModel):
+    request_id: str
+    answer: str
+    abstained: bool
+    confidence: float
+    citations: list[Citation]
+    passages: list[PassageResponse]
+    dropped_passages: list[int] = Field(default_factory=list)
+    adapter: AdapterUsed | None
+    usage: Usage
+    timings_ms: dict[str, float]
+
+
+class DocumentResponse(BaseModel):
+    id: str
+    title: str
+    collection: str
+    media_type: str | None
+    status: str
+    error: str | None
+    metadata: dict[str, Any]
+    bytes: int
+    characters: int | None = None
+    chunks: int | None = None
+    created_at: float
+
+
+class Page(BaseModel):
+    """One page of a listing: ``total`` items in all, these from ``offset`` on."""
+
+    total: int
+    offset: int
+    limit: int
+
+
+class DocumentPage(Page):
+    documents: list[DocumentResponse]
+
+
+class ChunkResponse(BaseModel):
+    id: str
+    start: int
+    end: int
+    page: int | None
+    section: str | None
+    text: str
+
+
+class ChunkPage(Page):
+    chunks: list[ChunkResponse]
+
+
+class AdapterVersionResponse(BaseModel):
+    version: int
+    sha256: str
+    bytes: int
+    rank: int
+    state: Literal["registered", "resident"]
+    created_at: float
+
+
+class AdapterResponse(BaseModel):
+    name: str
+    active: int | None
+    default: bool
+    versions: list[AdapterVersionResponse]
+
+
+class AdapterList(BaseModel):
+    default: str
+    adapters: list[AdapterResponse]
+
+
+class UploadedVersion(BaseModel):
+    name: str
+    version: int
+    sha256: str
+
+
+class PromoteRequest(Request):
+    version: int = Field(ge=1, le=2**31)
+
+
+class ActiveVersion(BaseModel):
+    name: str
+    version: int
+    sha256: str
+
+
+class DefaultAdapterRequest(Request):
+    name: str = Field(min_length=1, max_length=63)
+
+
+class DefaultAdapter(BaseModel):
+    name: str
+
+
+class TenantRequest(Request):
+    name: str = Field(min_length=1, max_length=100, pattern=r"^\S(.*\S)?$")
+
+
+class TenantResponse(BaseModel):
+    id: str
+    name: str
+    created_at: float
+
+
+class TenantCreated(TenantResponse):
+    api_key: str
+
+
+class TenantList(BaseModel):
+    tenants: list[TenantResponse]
+
+
+class KeyCreated(BaseModel):
+    id: str
+    api_key: str

@@ -1,0 +1,70 @@
+"""`lorebase serve`: the service behind uvicorn, with a welcome at its first start and a drain at its end."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+import uvicorn
+
+from app.logs import configure_logs
+from app.main import create_app
+from app.service import DEFAULT_TENANT, KEYS_FILE, DataFolderInUse, Service
+from app.settings import Settings
+
+
+class _DrainingServer(uvicorn.Server):
+    """Tells the service as soon as a signal arrives, so that endless responses end within the time to drain."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._service.draining.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; the exit status."""
+    configure_logs(settings.log_format, settings.log_level)
+    try:
+        service = Service(settings)
+    except DataFolderInUse as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    print(welcome(service), flush=True)  # noqa: T201
+    config = uvicorn.Config(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    server = _DrainingServer(config, service)
+    server.run()
+    return 0 if server.started else 1
+
+
+def welcome(service: Service) -> str:
+    """What a person reads at the start: where the service is, and at its first start the keys with a first question."""
+    url = service.settings.url
+    lines = [f"Lorebase on {url} (API: {url}/docs, data: {service.settings.data}, model: {service.engine.name})"]
+    if not service.new_keys:
+        kept = service.settings.data / KEYS_FILE
+        return "\n".join([*lines, f"Keys: as made at the first start, see {kept}." if kept.exists() else ""]).rstrip()
+    lines += ["", "New keys, shown once and kept in " + str(service.settings.data / KEYS_FILE) + ":"]
+    lines += [f"  {name}={key}" for name, key in service.new_keys.items()]
+    key = service.new_keys.get("LOREBASE_DEFAULT_KEY")
+    if key is not None:
+        lines += [
+            "",
+            f"Give the tenant '{DEFAULT_TENANT}' a document, then ask (ready to paste, from this folder):",
+            f"  curl -H 'Authorization: Bearer {key}' -F files=@examples/documents/staff-handbook.pdf "
+            f"'{url}/ingest?wait=true'",
+            f"  curl -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
+            f'-d \'{{"question": "How many days of annual leave do employees have?"}}\' {url}/ask',
+        ]
+    return "\n".join([*lines, ""])

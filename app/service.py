@@ -1,0 +1,149 @@
+"""The parts of a running service, put together from settings; started and stopped in order.
+
+The one place where engines, embedder, parser, tenants and jobs meet. Knows every part's constructor; no HTTP.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from pathlib import Path
+
+from adapters import CausalEngine, Engine, ReaderEngine
+from app.jobs import JobWorker
+from app.settings import BUILTIN, Settings
+from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
+from app.workspace import Workspace, Workspaces
+from ingest import Corpus, Database, ParserProcess, SentenceTransformerEmbedder, SplitConfig
+
+_log = logging.getLogger("lorebase.service")
+DEFAULT_TENANT = "default"
+KEYS_FILE = "keys.env"
+
+
+class DataFolderInUse(Exception):
+    """Another process serves this data folder."""
+
+
+class Service:
+    """A service over one data folder.
+
+    Attributes:
+        new_keys: keys made at this start, by the name of the variable that would set them; shown once.
+        draining: set when the service is about to stop; long responses end then.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        settings.data.mkdir(parents=True, exist_ok=True)
+        self._lock_file = _lock(settings.data)
+        self.draining = threading.Event()
+        self.directory = TenantDirectory(Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS))
+        self.new_keys = _first_keys(self.directory, settings)
+        self.engine: Engine = (
+            ReaderEngine(
+                dtype=settings.dtype,
+                adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
+                max_waiting=settings.max_waiting,
+            )
+            if settings.model == BUILTIN
+            else CausalEngine(settings.model, dtype=settings.dtype, max_waiting=settings.max_waiting)
+        )
+        self._embedder = SentenceTransformerEmbedder(None if settings.embedder == BUILTIN else settings.embedder)
+        self._parser = ParserProcess(settings.parse_seconds, settings.parse_memory_mb * 1024**2)
+        self.worker = JobWorker(self._workspace)
+        self.workspaces = Workspaces(
+            settings.data / "tenants", self.directory, self._open_workspace, settings.index_memory_mb * 1024**2
+        )
+        self.workspaces.sweep()
+        self._loaded = threading.Event()
+        self._failure: str | None = None
+        self._loader = threading.Thread(target=self._load, name="model-loader", daemon=True)
+
+    def start(self) -> None:
+        """Begin loading the models in the background, and to work once they are there."""
+        self._loader.start()
+
+    def stop(self) -> None:
+        """Stop the worker and the engine, close everything. What is unfinished goes on after the next start."""
+        self.draining.set()
+        self.worker.stop()
+        self._loader.join()
+        self.engine.close()
+        self._parser.close()
+        self.workspaces.close()
+        self.directory.close()
+        os.close(self._lock_file)
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether questions can be answered now, and in words why (not)."""
+        if self._failure is not None:
+            return False, self._failure
+        if self.draining.is_set():
+            return False, "The service is shutting down."
+        return (True, "ready") if self._loaded.is_set() else (False, "The model is loading.")
+
+    def _load(self) -> None:
+        try:
+            self.engine.load()
+            self._embedder.load()
+        except Exception as error:
+            self._failure = f"The model cannot be used: {error}"
+            _log.exception("the model cannot be loaded")
+            return
+        self._loaded.set()
+        _log.info("ready", extra={"model": self.engine.name, "base": self.engine.fingerprint[:16]})
+        for tenant_id in self.directory.unfinished():
+            self.worker.wake(tenant_id)
+        self.worker.start()
+
+    def _workspace(self, tenant_id: str) -> Workspace | None:
+        return self.workspaces.get(tenant_id)
+
+    def _open_workspace(self, tenant_id: str, folder: Path) -> Workspace:
+        split = SplitConfig(size=self.settings.chunk_size)
+        return Workspace(
+            tenant_id,
+            folder,
+            lambda database: Corpus(database, self._embedder, split),
+            self.directory,
+            self._parser,
+            self.worker.stopping,
+        )
+
+
+def _lock(data: Path) -> int:
+    handle = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise DataFolderInUse(
+            f"Another Lorebase process uses the data folder {data}. Stop it, or set LOREBASE_DATA to another folder."
+        ) from error
+    return handle
+
+
+def _first_keys(directory: TenantDirectory, settings: Settings) -> dict[str, str]:
+    """Make what keys are missing, take over those the environment gives; the made ones."""
+    made: dict[str, str] = {}
+    if settings.admin_key is not None:
+        directory.set_environment_key(None, settings.admin_key.get_secret_value())
+    elif not directory.has_admin_key():
+        _, made["LOREBASE_ADMIN_KEY"] = directory.add_key(None)
+    default = next((t for t in directory.tenants() if t.name == DEFAULT_TENANT), None)
+    if settings.default_key is not None:
+        if default is None:
+            default, _ = directory.create(DEFAULT_TENANT)
+        directory.set_environment_key(default.id, settings.default_key.get_secret_value())
+    elif default is None and not directory.tenants():
+        key = new_key()
+        directory.create(DEFAULT_TENANT, key)
+        made["LOREBASE_DEFAULT_KEY"] = key
+    if made:
+        handle = os.open(settings.data / KEYS_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.writelines(f"{name}={key}\n" for name, key in made.items())
+    return made

@@ -1,0 +1,73 @@
+"""Every setting of the service, read from the environment in this one place.
+
+Each has a help text; `lorebase settings` prints them and the README's table is made from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BUILTIN = "builtin"
+_MEBIBYTE = 1024**2
+
+
+class Settings(BaseSettings):
+    """Settings, from ``LOREBASE_…`` variables unless given as arguments."""
+
+    model_config = SettingsConfigDict(env_prefix="LOREBASE_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Use 0.0.0.0 only behind TLS.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    data: Path = Field(Path("data"), description="Folder for everything the service keeps.")
+    admin_key: SecretStr | None = Field(None, description="Admin key, 16 characters or more, instead of a made one.")
+    default_key: SecretStr | None = Field(
+        None, description="Key of the `default` tenant, 16 characters or more, instead of a made one."
+    )
+    model: str = Field(
+        BUILTIN, description="`builtin` (the reader), or the folder or hub id of a Hugging Face causal language model."
+    )
+    embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the base model's weights.")
+    adapter_memory_mb: int = Field(512, ge=1, description="Memory for resident adapters, in MiB.")
+    index_memory_mb: int = Field(1024, ge=1, description="Memory for the tenants' vector indexes, in MiB.")
+    max_body_mb: int = Field(32, ge=1, description="Largest request body, in MiB.")
+    max_question_chars: int = Field(4000, ge=1, description="Longest question, in characters.")
+    max_waiting: int = Field(256, ge=1, description="Questions that may wait for the model; more are answered 429.")
+    max_pending_documents: int = Field(
+        10_000, ge=1, description="Documents of one tenant that may wait to be ingested; more are answered 429."
+    )
+    chunk_size: int = Field(1000, ge=100, le=8000, description="Longest chunk, in characters.")
+    parse_seconds: float = Field(120.0, gt=0, description="Longest time one file may take to parse.")
+    parse_memory_mb: int = Field(2048, ge=256, description="Memory one file may take to parse, in MiB.")
+    shutdown_seconds: int = Field(20, ge=1, description="Time running requests have to finish after SIGTERM.")
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line.")
+
+    @field_validator("admin_key", "default_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < 16:
+            raise ValueError("a key needs 16 characters or more")
+        return key
+
+    @property
+    def max_body_bytes(self) -> int:
+        return self.max_body_mb * _MEBIBYTE
+
+    @property
+    def url(self) -> str:
+        """Where a person on this machine reaches the service."""
+        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104
+
+
+def settings_table() -> str:
+    """A Markdown table of every setting: variable, default, meaning."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `LOREBASE_{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)

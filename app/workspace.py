@@ -1,0 +1,167 @@
+"""A tenant's folder, opened: its documents, adapters and jobs; and all tenants' folders under one roof.
+
+The one place that joins ids to paths: ids are made here or by `TenantDirectory`, never taken from a client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters import AdapterRegistry
+from app.jobs import JOB_MIGRATIONS, JobStore
+from app.tenants import TenantDirectory
+from ingest import DOCUMENT_MIGRATIONS, AddedDocument, Corpus, Database, NewDocument, UnknownDocument
+
+DocumentParser = Any  # ingest's ParserProcess
+
+
+class TooManyPending(Exception):
+    """More documents wait than a tenant may have waiting."""
+
+
+class Workspace:
+    """Everything of one tenant. Implements `app.jobs.JobOwner`."""
+
+    def __init__(
+        self,
+        tenant_id: str,
+        folder: Path,
+        make_corpus: Callable[[Database], Corpus],
+        directory: TenantDirectory,
+        parser: DocumentParser,
+        stopping: threading.Event,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tenant_id = tenant_id
+        self.database = Database(folder / "lorebase.db", {**DOCUMENT_MIGRATIONS, **JOB_MIGRATIONS})
+        self.corpus = make_corpus(self.database)
+        self.adapters = AdapterRegistry(folder / "adapters")
+        self.jobs = JobStore(self.database)
+        self._directory = directory
+        self._parser = parser
+        self._stopping = stopping
+        self._unfinished = threading.Lock()
+
+    def add_documents(self, documents: Sequence[NewDocument], max_pending: int) -> tuple[str, list[AddedDocument]]:
+        """Store documents and the job that ingests them in one transaction: once this returns, both survive a crash.
+
+        Raises:
+            TooManyPending: the tenant has too many documents waiting already; nothing is stored.
+        """
+        if self.jobs.pending() + len(documents) > max_pending:
+            raise TooManyPending(
+                f"At most {max_pending} documents may wait to be ingested; send these again when jobs have ended."
+            )
+        with self._unfinished:
+            self._directory.mark_unfinished(self.tenant_id)
+            with self.database.write() as connection:
+                added = [self.corpus.add(connection, document) for document in documents]
+                # A document another job is still at is waited for here too; it is not ingested twice.
+                job_id = self.jobs.add(connection, list(dict.fromkeys(a.id for a in added)))
+        return job_id, added
+
+    def process(self, job_id: str, document_id: str) -> None:
+        def should_stop() -> bool:
+            return self._stopping.is_set() or not self.jobs.is_running(job_id)
+
+        outcome = "gone"
+        with contextlib.suppress(UnknownDocument):
+            if self.corpus.document(document_id).status == "pending":
+                outcome = self.corpus.process(document_id, self._parser, should_stop, lambda done, total: None)
+        if outcome != "stopped":
+            self.jobs.document_done(job_id, document_id)
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job: documents of it that are not ready yet are removed. False when it had ended before."""
+        left = self.jobs.cancel(job_id)
+        for document_id in left or []:
+            with contextlib.suppress(UnknownDocument):
+                if self.corpus.document(document_id).status == "pending":
+                    self.corpus.delete(document_id)
+        return left is not None
+
+    def settle(self) -> bool:
+        with self._unfinished:
+            if self.jobs.next_document() is not None:
+                return False
+            self._directory.mark_finished(self.tenant_id)
+            return True
+
+    def close(self) -> None:
+        self.corpus.release()
+        self.database.close()
+
+
+class Workspaces:
+    """All tenants' workspaces, opened when first used; their vector indexes are released by least recent use.
+
+    Args:
+        make: opens the workspace of a tenant id in a folder.
+        index_budget_bytes: what the indexes in memory may hold together.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        directory: TenantDirectory,
+        make: Callable[[str, Path], Workspace],
+        index_budget_bytes: int,
+    ) -> None:
+        self._folder = folder
+        self._directory = directory
+        self._make = make
+        self._budget = index_budget_bytes
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, Workspace] = OrderedDict()
+
+    def get(self, tenant_id: str) -> Workspace | None:
+        """The workspace of a tenant, or None when there is no such tenant (any more)."""
+        with self._lock:
+            workspace = self._open.get(tenant_id)
+            if workspace is None:
+                if self._directory.tenant(tenant_id) is None:
+                    return None
+                workspace = self._open[tenant_id] = self._make(tenant_id, self._folder / tenant_id)
+            self._open.move_to_end(tenant_id)
+            self._release_indexes()
+            return workspace
+
+    def remove(self, tenant_id: str) -> bool:
+        """Erase a tenant: its keys first, then everything it owns. False when there is no such tenant."""
+        with self._lock:
+            if not self._directory.remove(tenant_id):
+                return False
+            workspace = self._open.pop(tenant_id, None)
+            if workspace is not None:
+                workspace.close()
+            shutil.rmtree(self._folder / tenant_id, ignore_errors=True)
+            return True
+
+    def sweep(self) -> None:
+        """Delete folders of tenants that are gone, left by a crash during `remove`."""
+        known = {tenant.id for tenant in self._directory.tenants()}
+        if self._folder.is_dir():
+            for folder in self._folder.iterdir():
+                if folder.name not in known:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        with self._lock:
+            for workspace in self._open.values():
+                workspace.close()
+            self._open.clear()
+
+    def _release_indexes(self) -> None:
+        held = {tenant_id: workspace.corpus.index_bytes() for tenant_id, workspace in self._open.items()}
+        total = sum(held.values())
+        for tenant_id in list(self._open)[:-1]:  # never the one just asked for
+            if total <= self._budget:
+                return
+            self._open[tenant_id].corpus.release()
+            total -= held[tenant_id]
