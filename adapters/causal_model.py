@@ -17,6 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from adapters.base_model import ADAPTER_CONFIG, sha256_of
 from adapters.errors import ModelUnavailable
@@ -83,7 +84,7 @@ def load_causal_model(model: str | Path, *, dtype: str = "auto", device: str = "
     return CausalModel(
         model=network.eval().requires_grad_(False),
         tokenizer=tokenizer,
-        name=folder.name if isinstance(model, Path) or Path(model).is_dir() else str(model),
+        name=folder.name if Path(model).expanduser().is_dir() else str(model),
         fingerprint=_fingerprint(folder),
         context=_context(network, tokenizer),
         eos_ids=eos_ids,
@@ -131,6 +132,8 @@ def _check_files(folder: Path) -> None:
 def _load_network(folder: Path, dtype: str) -> Any:
     if dtype not in ("auto", "float32", "bfloat16", "float16"):
         raise ModelUnavailable(f"dtype must be auto, float32, bfloat16 or float16, not {dtype!r}.")
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # it would stand between the lines of a service's log
     try:
         network, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -142,6 +145,9 @@ def _load_network(folder: Path, dtype: str) -> Any:
         )
     except Exception as error:  # transformers raises many kinds here, and a broken model must not look like a bug
         raise ModelUnavailable(f"The model in {folder} cannot be loaded: {error}") from error
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
     if missing := sorted(report["missing_keys"]):
         raise ModelUnavailable(
             f"{folder} lacks {len(missing)} weights of a causal language model, such as {missing[0]}: "
