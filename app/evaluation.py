@@ -8,13 +8,15 @@ the share of answerable questions with a passage among the first k that overlaps
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -213,14 +215,20 @@ class SourceDocument:
     offsets: dict[str, int]
 
 
-def documents_of(questions: Sequence[Question], granularity: Granularity) -> list[SourceDocument]:
-    """The articles (paragraphs joined by a blank line) or the single paragraphs of a set, in its order."""
+def read_articles(path: Path) -> dict[str, list[str]]:
+    """The different paragraphs of each article of a file that `read_squad` reads, those without questions too."""
     articles: dict[str, dict[str, None]] = {}
-    for question in questions:
-        articles.setdefault(question.article, {})[question.context] = None
+    for i, article in enumerate(json.loads(path.read_text(encoding="utf-8"))["data"]):
+        kept = articles.setdefault(str(article.get("title") or f"article {i + 1}"), {})
+        kept.update((str(paragraph["context"]), None) for paragraph in article["paragraphs"])
+    return {title: list(paragraphs) for title, paragraphs in articles.items()}
+
+
+def documents_of(articles: Mapping[str, Sequence[str]], granularity: Granularity) -> list[SourceDocument]:
+    """The articles (paragraphs joined by a blank line) or the single paragraphs of a set, in its order."""
     if granularity == "paragraph":
         return [SourceDocument(title, p, {p: 0}) for title, paragraphs in articles.items() for p in paragraphs]
-    return [_joined(title, list(paragraphs)) for title, paragraphs in articles.items()]
+    return [_joined(title, paragraphs) for title, paragraphs in articles.items()]
 
 
 def collection_name(documents: Sequence[SourceDocument]) -> str:
@@ -253,9 +261,9 @@ class Evaluator:
         self._worker = threading.local()
         self._clients: list[LorebaseClient] = []
 
-    def ingest(self, questions: Sequence[Question]) -> None:
-        """Store every paragraph of the set. Raises EvaluationFailed, ServiceError."""
-        documents = documents_of(questions, self._options.granularity)
+    def ingest(self, articles: Mapping[str, Sequence[str]]) -> None:
+        """Store every paragraph of a set. Raises EvaluationFailed, ServiceError."""
+        documents = documents_of(articles, self._options.granularity)
         self._collection = collection_name(documents)
         self._progress("ingest", 0, len(documents))
         done = 0
