@@ -20,6 +20,8 @@ from app.schemas import (
     ActiveVersion,
     AdapterList,
     AskResponse,
+    ChunkPage,
+    ChunkResponse,
     DocumentPage,
     DocumentResponse,
     IngestResponse,
@@ -148,6 +150,16 @@ class LorebaseClient:
     def document_text(self, document_id: str) -> str:
         """The parsed text that the offsets of passages and citations refer to."""
         return self._send("GET", f"/documents/{document_id}/text").content.decode("utf-8")
+
+    def chunks(self, document_id: str) -> Iterator[ChunkResponse]:
+        """The pieces a document was split into, in order, asked for page by page."""
+        offset = 0
+        while True:
+            page = self._get(ChunkPage, f"/documents/{document_id}/chunks", params={"offset": offset, "limit": 1000})
+            yield from page.chunks
+            offset += len(page.chunks)
+            if not page.chunks or offset >= page.total:
+                return
 
     def delete_document(self, document_id: str) -> None:
         """Forget a document."""
