@@ -29,11 +29,10 @@ from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, Queu
 from adapters.pool import AdapterPool
 from adapters.prompt import Prompt, pack, render
 from adapters.row_lora import LoadedLora, load_lora
-from adapters.validation import LoraFiles, check_fits, read_lora
+from adapters.validation import LoraFiles, check_effect, check_fits, read_lora
 
 _log = logging.getLogger(__name__)
 _PROBE = ("What does the probe measure?", Passage("It measures whether an adapter changes what the base model says."))
-_NO_EFFECT = 1e-5  # largest change of a logit, as a share of the largest logit
 _CLOSING = "The engine is shutting down; ask again."
 
 Effect = tuple[torch.Tensor, torch.Tensor]
@@ -153,20 +152,21 @@ class CausalEngine:
         base = self._loaded()
         files = self._read(folder)
         path = folder / ADAPTER_WEIGHTS
-        adapter = load_lora(files, sha256_of(path), base.dtype)
+        sha256 = sha256_of(path)
+        adapter = load_lora(files, sha256, base.dtype)
         future: Future[Effect] = Future()
         with self._change:
             if self._closing:
                 raise ModelUnavailable(_CLOSING)
             self._probes.append((adapter, future))
             self._change.notify_all()
-        _check_effect(*future.result())
-        return AdapterFacts(adapter.sha256, path.stat().st_size, files.rank, tuple(sorted(files.factors)))
+        check_effect(*future.result())
+        return AdapterFacts(sha256, path.stat().st_size, files.rank, tuple(sorted(files.factors)))
 
     def prepare(self, adapter: AdapterRef) -> None:
         self._loaded()
         self._pool.acquire(adapter)
-        self._pool.release(adapter.sha256)
+        self._pool.release(adapter.key)
 
     def resident(self) -> dict[str, int]:
         return self._pool.resident()
@@ -273,25 +273,17 @@ class CausalEngine:
         path = ref.folder / ADAPTER_WEIGHTS
         if not path.is_file() or sha256_of(path) != ref.sha256:
             raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
-        return load_lora(self._read(ref.folder), ref.sha256, self._loaded().dtype)
+        return load_lora(self._read(ref.folder), ref.key, self._loaded().dtype)
 
     def _release(self, answering: _Answering) -> None:
         if answering.adapter is not None:
-            self._pool.release(answering.adapter.sha256)
+            self._pool.release(answering.adapter.key)
             answering.adapter = None
 
     def _loaded(self) -> CausalModel:
         if self._base is None:
             raise ModelUnavailable("The base model is not loaded yet.")
         return self._base
-
-
-def _check_effect(base: torch.Tensor, adapted: torch.Tensor) -> None:
-    """Compare logits [T, V]. Raises InvalidAdapter ``not_finite`` or ``no_effect``."""
-    if not bool(torch.isfinite(adapted).all()):
-        raise InvalidAdapter("not_finite", "The adapter makes the model's scores infinite or NaN.")
-    if float((adapted - base).abs().max()) <= _NO_EFFECT * float(base.abs().max()):
-        raise InvalidAdapter("no_effect", "The adapter changes nothing: its output equals the base model's.")
 
 
 def _longest_prompt(rows: Sequence[_Answering]) -> int:

@@ -35,11 +35,11 @@ class PeftRows:
         Args:
             arguments: as of generate; ``input_ids`` [B, T] with B = len(adapters).
         """
-        self._attach({a.sha256: a for a in adapters if a is not None})
+        self._attach({a.key: a for a in adapters if a is not None})
         if self._peft is None:
             self._base.generate(**arguments)
         else:
-            names = [a.sha256 if a is not None else _BASE for a in adapters]
+            names = [a.key if a is not None else _BASE for a in adapters]
             self._peft.generate(adapter_names=names, **arguments)
 
     def effect(self, adapter: LoadedLora, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

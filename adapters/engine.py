@@ -6,6 +6,7 @@ an opaque word for fairness between owners, `cache_salt` an opaque word that kee
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,11 @@ class AdapterRef:
 
     sha256: str
     folder: Path
+
+    @property
+    def key(self) -> str:
+        """Names this very version, hexadecimal: two with equal weights may differ in scaling, or in owner."""
+        return hashlib.sha256(f"{self.folder}\n{self.sha256}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +156,7 @@ class Engine(Protocol):
         """Make an adapter resident, checking its hash; blocks on disk. Raises InvalidAdapter."""
 
     def resident(self) -> dict[str, int]:
-        """Bytes held by each resident adapter, by sha256."""
+        """Bytes held by each resident adapter, by `AdapterRef.key`."""
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         """Queue a row. Raises RequestTooLong, QueueFull, ModelUnavailable, InvalidAdapter."""

@@ -15,7 +15,7 @@ from adapters.row_lora import LoadedLora
 
 
 class AdapterPool:
-    """Resident adapters, by sha256.
+    """Resident adapters, by `AdapterRef.key`.
 
     Args:
         load: reads an adapter from disk; called outside the pool's lock.
@@ -34,47 +34,47 @@ class AdapterPool:
     def acquire(self, ref: AdapterRef) -> LoadedLora:
         """The adapter, pinned until `release`. Blocks while it is read from disk. Raises what loading raises."""
         with self._lock:
-            if (adapter := self._pin(ref.sha256)) is not None:
+            if (adapter := self._pin(ref.key)) is not None:
                 return adapter
-            one_loader = self._loading.setdefault(ref.sha256, threading.Lock())
+            one_loader = self._loading.setdefault(ref.key, threading.Lock())
         with one_loader:
             with self._lock:
-                if (adapter := self._pin(ref.sha256)) is not None:
+                if (adapter := self._pin(ref.key)) is not None:
                     return adapter
             try:
                 loaded = self._load(ref)
             finally:
                 with self._lock:
-                    self._loading.pop(ref.sha256, None)
+                    self._loading.pop(ref.key, None)
             with self._lock:
-                self._resident[ref.sha256] = loaded
-                self._pins[ref.sha256] = self._pins.get(ref.sha256, 0) + 1
+                self._resident[ref.key] = loaded
+                self._pins[ref.key] = self._pins.get(ref.key, 0) + 1
                 self._evict()
             return loaded
 
-    def release(self, sha256: str) -> None:
+    def release(self, key: str) -> None:
         """Give back one pin."""
         with self._lock:
-            self._pins[sha256] -= 1
-            if not self._pins[sha256]:
-                del self._pins[sha256]
+            self._pins[key] -= 1
+            if not self._pins[key]:
+                del self._pins[key]
             self._evict()
 
     def resident(self) -> dict[str, int]:
-        """Bytes held by each resident adapter, by sha256."""
+        """Bytes held by each resident adapter, by `AdapterRef.key`."""
         with self._lock:
-            return {sha256: adapter.bytes for sha256, adapter in self._resident.items()}
+            return {key: adapter.bytes for key, adapter in self._resident.items()}
 
-    def _pin(self, sha256: str) -> LoadedLora | None:
-        adapter = self._resident.get(sha256)
+    def _pin(self, key: str) -> LoadedLora | None:
+        adapter = self._resident.get(key)
         if adapter is not None:
-            self._resident.move_to_end(sha256)
-            self._pins[sha256] = self._pins.get(sha256, 0) + 1
+            self._resident.move_to_end(key)
+            self._pins[key] = self._pins.get(key, 0) + 1
         return adapter
 
     def _evict(self) -> None:
         held = sum(adapter.bytes for adapter in self._resident.values())
-        for sha256 in [s for s in self._resident if s not in self._pins]:
+        for key in [k for k in self._resident if k not in self._pins]:
             if held <= self._budget:
                 return
-            held -= self._resident.pop(sha256).bytes
+            held -= self._resident.pop(key).bytes

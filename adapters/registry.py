@@ -98,9 +98,9 @@ class AdapterRegistry:
             wanted = wanted if wanted is not None else self._default
             if wanted is None or wanted == BASE:
                 return None
-            name, _, number = wanted.partition("@")
+            name, at, number = wanted.partition("@")
             adapter = self._get(name)
-            if number:
+            if at:
                 version = self._version(adapter, number)
             elif adapter.active is None:
                 raise UnknownAdapter(
@@ -110,7 +110,7 @@ class AdapterRegistry:
                 )
             else:
                 version = adapter.versions[adapter.active]
-            return Selection(name, version.version, self._ref(version))
+            return Selection(name, version.version, self.ref(version))
 
     def add(self, name: str, config: bytes, weights: bytes, check: Callable[[Path], AdapterFacts]) -> AdapterVersion:
         """Register a new version; nothing is kept when ``check`` refuses it.
@@ -210,7 +210,8 @@ class AdapterRegistry:
     def _selectable(self) -> list[str]:
         return [BASE, *sorted(self._adapters)]
 
-    def _ref(self, version: AdapterVersion) -> AdapterRef:
+    def ref(self, version: AdapterVersion) -> AdapterRef:
+        """What engines know a version by."""
         return AdapterRef(version.sha256, self._folder / version.folder)
 
     def _read(self) -> None:

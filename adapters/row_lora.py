@@ -22,18 +22,19 @@ class LoadedLora:
     """An adapter in memory.
 
     Attributes:
+        key: the `AdapterRef.key` it was loaded under.
         factors: by module path, Aᵀ [d_in, r] and scaling·Bᵀ [r, d_out].
         saved: tensors that replace the base's whole, such as the QA head.
         bytes: memory held by all of them.
     """
 
-    sha256: str
+    key: str
     factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     saved: Mapping[str, torch.Tensor]
     bytes: int
 
 
-def load_lora(files: LoraFiles, sha256: str, dtype: torch.dtype) -> LoadedLora:
+def load_lora(files: LoraFiles, key: str, dtype: torch.dtype) -> LoadedLora:
     """Bring an adapter's tensors into the form the layers multiply with."""
     factors = {
         module: (a.t().contiguous().to(dtype), (b * files.scaling).t().contiguous().to(dtype))
@@ -41,7 +42,7 @@ def load_lora(files: LoraFiles, sha256: str, dtype: torch.dtype) -> LoadedLora:
     }
     saved = {name: tensor.to(dtype) for name, tensor in files.saved.items()}
     tensors = [t for pair in factors.values() for t in pair] + list(saved.values())
-    return LoadedLora(sha256, factors, saved, sum(t.numel() * t.element_size() for t in tensors))
+    return LoadedLora(key, factors, saved, sum(t.numel() * t.element_size() for t in tensors))
 
 
 @dataclass(frozen=True)

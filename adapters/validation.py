@@ -22,6 +22,7 @@ from adapters.errors import InvalidAdapter
 
 MAX_RANK = 256
 _MAX_CONFIG_BYTES = 64 * 1024
+_NO_EFFECT = 1e-5  # of the largest output; below it a difference is rounding
 _FACTOR = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
 _SAVED = re.compile(r"^base_model\.model\.(?P<module>.+)\.(?P<part>weight|bias)$")
 # Variants that change what the two factors mean: serving them as plain LoRA would be silently wrong.
@@ -102,6 +103,18 @@ def check_fits(files: LoraFiles, shapes: Mapping[str, tuple[int, int]], saved: M
             raise InvalidAdapter(
                 "shape", f"{name}: the base has {tuple(saved[name])}, the adapter {tuple(tensor.shape)}."
             )
+
+
+def check_effect(base: torch.Tensor, adapted: torch.Tensor) -> None:
+    """Compare the outputs of a probe without and with an adapter, tensors of one shape.
+
+    Raises:
+        InvalidAdapter: reason ``not_finite`` or ``no_effect``.
+    """
+    if not bool(torch.isfinite(adapted).all()):
+        raise InvalidAdapter("not_finite", "The adapter makes the model's scores infinite or NaN.")
+    if float((adapted - base).abs().max()) <= _NO_EFFECT * float(base.abs().max()):
+        raise InvalidAdapter("no_effect", "The adapter changes nothing: its output equals the base model's.")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 from adapters import Done, Engine, Event, Failed, Passage, Row, Selection, Span, Token
 from app.schemas import AdapterUsed, AskRequest, AskResponse, Citation, GivenPassage, PassageResponse, Usage
 from app.workspace import Workspace
-from ingest import FoundPassage, sentences
+from ingest import FoundPassage
+from ingest.sentences import sentences
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ async def retrieve(workspace: Workspace, request: AskRequest) -> list[PassageRes
 
 async def answer(
     workspace: Workspace, engine: Engine, selection: Selection | None, request: AskRequest, request_id: str
-) -> AsyncIterator[Retrieved | AnswerPiece | AskResponse]:
+) -> AsyncGenerator[Retrieved | AnswerPiece | AskResponse]:
     """Answer a question: first what was retrieved, then the answer as it grows, last the whole response.
 
     Closing the iterator early cancels the row. Raises the errors of retrieval and of the engine.

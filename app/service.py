@@ -49,7 +49,12 @@ class Service:
                 max_waiting=settings.max_waiting,
             )
             if settings.model == BUILTIN
-            else CausalEngine(settings.model, dtype=settings.dtype, max_waiting=settings.max_waiting)
+            else CausalEngine(
+                settings.model,
+                dtype=settings.dtype,
+                adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
+                max_waiting=settings.max_waiting,
+            )
         )
         self._embedder = SentenceTransformerEmbedder(None if settings.embedder == BUILTIN else settings.embedder)
         self._parser = ParserProcess(settings.parse_seconds, settings.parse_memory_mb * 1024**2)

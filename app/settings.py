@@ -18,7 +18,7 @@ _MEBIBYTE = 1024**2
 class Settings(BaseSettings):
     """Settings, from ``LOREBASE_…`` variables unless given as arguments."""
 
-    model_config = SettingsConfigDict(env_prefix="LOREBASE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="LOREBASE_", env_ignore_empty=True, frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on. Use 0.0.0.0 only behind TLS.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
@@ -31,7 +31,9 @@ class Settings(BaseSettings):
         BUILTIN, description="`builtin` (the reader), or the folder or hub id of a Hugging Face causal language model."
     )
     embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the base model's weights.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Number format of the base model's weights; `auto`: the reader float32, others as stored."
+    )
     adapter_memory_mb: int = Field(512, ge=1, description="Memory for resident adapters, in MiB.")
     index_memory_mb: int = Field(1024, ge=1, description="Memory for the tenants' vector indexes, in MiB.")
     max_body_mb: int = Field(32, ge=1, description="Largest request body, in MiB.")

@@ -102,7 +102,7 @@ def _response(adapter: Adapter, workspace: Workspace, engine: Engine) -> Adapter
                 sha256=v.sha256,
                 bytes=v.bytes,
                 rank=v.rank,
-                state="resident" if v.sha256 in resident else "registered",
+                state="resident" if workspace.adapters.ref(v).key in resident else "registered",
                 created_at=v.created_at,
             )
             for v in adapter.versions.values()

@@ -178,7 +178,7 @@ class EngineContract:
         before = ask(engine, rows)
         for adapter in adapters:
             engine.prepare(adapter)
-        assert set(engine.resident()) == {a.sha256 for a in adapters}
+        assert set(engine.resident()) == {a.key for a in adapters}
         assert all(held_bytes > 0 for held_bytes in engine.resident().values())
         by_adapter = [ask(engine, [replace(row, adapter=a) for row in rows]) for a in adapters]
         assert all(same(a, b) for a, b in zip(before, ask(engine, rows), strict=True))

@@ -1,0 +1,49 @@
+# Two commands: `make serve` runs the service, `make test` the tests. Both set everything up first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: serve test test-long test-browser check demo bench format lock help
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+serve: $(READY) ## run the service on http://127.0.0.1:8000
+	@$(BIN)/lorebase serve
+
+test: $(READY) ## the tests: no root, no browser, minutes
+	@$(BIN)/pytest -m "not long and not browser"
+
+test-long: $(READY) ## tests that take longer
+	@$(BIN)/pytest -m long || [ $$? -eq 5 ]
+
+test-browser: $(READY) ## tests in a real browser
+	@$(BIN)/pytest -m browser || [ $$? -eq 5 ]
+
+check: $(READY) ## style, types, import arrows, docs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+demo: $(READY) ## two tenants, three documents, two adapters, in a minute
+	@$(BIN)/lorebase demo
+
+bench: $(READY) ## a measurement: make bench NAME=ask ARGS=--quick
+	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+
+format: $(READY) ## put the code in form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: $(READY) ## write what is installed into constraints.txt
+	@$(BIN)/pip freeze --exclude-editable | grep -v '^lorebase' | sed 's/+cpu$$//' > constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Lorebase needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up .venv (once; a minute or two) ..."
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
