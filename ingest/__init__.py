@@ -1,1 +1,111 @@
-"""From bytes to passages: parsing, splitting, embedding and search over one tenant's documents."""
+"""From bytes to passages: parsing, splitting, embedding and search over one tenant's documents.
+
+The names below are the package's whole interface. They are loaded when first used, so that the child process that
+parses files (and imports this package on its way) loads no numpy, faiss or torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ingest.corpus import Corpus
+    from ingest.database import Database
+    from ingest.embedding import Embedder, SentenceTransformerEmbedder, embedded_text, foreign_script
+    from ingest.errors import (
+        DocumentNotReady,
+        EmbedderUnavailable,
+        IncompatibleDatabase,
+        IndexMismatch,
+        IngestError,
+        InvalidDocument,
+        InvalidFilter,
+        UnknownDocument,
+        UnreadableDocument,
+    )
+    from ingest.filters import compile_filter
+    from ingest.parsing import Heading, Page, ParsedDocument, ParseLimits, ParserProcess, parse
+    from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, Parser, StoredChunk
+    from ingest.schema import DOCUMENT_MIGRATIONS
+    from ingest.sentences import sentences
+    from ingest.splitting import Chunk, SplitConfig, split_recursive
+
+_HOMES = {
+    "ingest.corpus": ("Corpus",),
+    "ingest.database": ("Database",),
+    "ingest.embedding": ("Embedder", "SentenceTransformerEmbedder", "embedded_text", "foreign_script"),
+    "ingest.errors": (
+        "DocumentNotReady",
+        "EmbedderUnavailable",
+        "IncompatibleDatabase",
+        "IndexMismatch",
+        "IngestError",
+        "InvalidDocument",
+        "InvalidFilter",
+        "UnknownDocument",
+        "UnreadableDocument",
+    ),
+    "ingest.filters": ("compile_filter",),
+    "ingest.parsing": ("Heading", "Page", "ParseLimits", "ParsedDocument", "ParserProcess", "parse"),
+    "ingest.records": (
+        "AddedDocument",
+        "Counts",
+        "DocumentRecord",
+        "FoundPassage",
+        "NewDocument",
+        "Parser",
+        "StoredChunk",
+    ),
+    "ingest.schema": ("DOCUMENT_MIGRATIONS",),
+    "ingest.sentences": ("sentences",),
+    "ingest.splitting": ("Chunk", "SplitConfig", "split_recursive"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "DOCUMENT_MIGRATIONS",
+    "AddedDocument",
+    "Chunk",
+    "Corpus",
+    "Counts",
+    "Database",
+    "DocumentNotReady",
+    "DocumentRecord",
+    "Embedder",
+    "EmbedderUnavailable",
+    "FoundPassage",
+    "Heading",
+    "IncompatibleDatabase",
+    "IndexMismatch",
+    "IngestError",
+    "InvalidDocument",
+    "InvalidFilter",
+    "NewDocument",
+    "Page",
+    "ParseLimits",
+    "ParsedDocument",
+    "Parser",
+    "ParserProcess",
+    "SentenceTransformerEmbedder",
+    "SplitConfig",
+    "StoredChunk",
+    "UnknownDocument",
+    "UnreadableDocument",
+    "compile_filter",
+    "embedded_text",
+    "foreign_script",
+    "parse",
+    "sentences",
+    "split_recursive",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,7 @@ IngestError
 ├── InvalidDocument        a document's title, name, collection or metadata cannot be stored
 ├── InvalidFilter          a metadata filter is malformed; the message says where and what is allowed
 ├── UnknownDocument        no such document in this corpus
+├── DocumentNotReady       the document has no text (yet): it is pending, or it failed
 ├── EmbedderUnavailable    the embedding model cannot be loaded
 ├── IndexMismatch          the stored vectors were made by another embedder
 └── IncompatibleDatabase   a database was written by a newer version of this software
@@ -31,6 +32,10 @@ class InvalidFilter(IngestError):
 
 class UnknownDocument(IngestError):
     """No such document in this corpus: never there, deleted, or the id is malformed."""
+
+
+class DocumentNotReady(IngestError):
+    """The document is there but has no text: it is still pending, or it failed."""
 
 
 class EmbedderUnavailable(IngestError):

@@ -34,13 +34,19 @@ class SplitConfig:
         overlap: at most so much of a chunk is repeated at the start of the next, in whole sentences, and only where
             one paragraph had to be cut.
         minimum: a paragraph at least this long is a chunk of its own; shorter neighbours share one.
+
+    Overlap and minimum that are not given become 150 and 250, or their share of a size below 1000.
     """
 
     size: int = 1000
-    overlap: int = 150
-    minimum: int = 250
+    overlap: int = -1
+    minimum: int = -1
 
     def __post_init__(self) -> None:
+        if self.overlap == -1:
+            object.__setattr__(self, "overlap", min(150, self.size * 15 // 100))
+        if self.minimum == -1:
+            object.__setattr__(self, "minimum", min(250, self.size // 4))
         if self.size < 1 or self.overlap < 0 or self.minimum < 0:
             raise ValueError("size must be at least 1, overlap and minimum at least 0")
         if self.overlap >= self.size or self.minimum > self.size:

@@ -112,10 +112,16 @@ def test_a_blank_document_has_no_chunks() -> None:
     assert split_recursive(document(" \n\n "), CONFIG) == []
 
 
-@pytest.mark.parametrize("values", [(0, 0, 0), (10, 10, 5), (10, 2, 11), (10, -1, 5)])
+@pytest.mark.parametrize("values", [(0, 0, 0), (10, 10, 5), (10, 2, 11), (10, -2, 5)])
 def test_sizes_that_make_no_sense_are_refused(values: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"."):
         SplitConfig(*values)
+
+
+def test_overlap_and_minimum_follow_a_small_size() -> None:
+    assert (CONFIG.overlap, CONFIG.minimum) == (150, 250)
+    assert SplitConfig(size=100) == SplitConfig(100, 15, 25)
+    assert SplitConfig(size=8000) == SplitConfig(8000, 150, 250)
 
 
 @st.composite

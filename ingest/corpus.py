@@ -1,0 +1,292 @@
+"""One tenant's documents: added, read, split, embedded, found and deleted.
+
+SQLite is the truth; the index in memory is derived from it, built when first needed and thrown away at will. Knows
+its parts (parser, splitter, embedder, rows, index) and the order in which they meet. Knows no tenant, job or HTTP.
+
+Two rules keep searches right while documents come and go. A document's vectors enter the index only after its rows
+are committed, and only if they still are; its rows leave before its vectors do. And every passage found is joined with
+its row before it is answered, so that what the index still holds of a deleted document is never seen.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest import document_store as store
+from ingest.database import Database
+from ingest.embedding import Embedder, embedded_text
+from ingest.errors import DocumentNotReady, IndexMismatch, UnreadableDocument
+from ingest.filters import compile_filter
+from ingest.parsing.detection import MARKDOWN, PLAIN
+from ingest.parsing.document import ParsedDocument
+from ingest.parsing.plain import markdown_headings
+from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, Parser, StoredChunk
+from ingest.splitting import Chunk, SplitConfig, split_recursive
+from ingest.vector_index import VectorIndex
+
+DEFAULT_SPLIT = SplitConfig()
+_EMBED_AT_ONCE = 256  # between two looks at should_stop
+
+
+class Corpus:
+    """The documents of one tenant. Safe to use from any thread.
+
+    Args:
+        database: a database with ``DOCUMENT_MIGRATIONS``; stays open when the corpus is no longer used.
+        embedder: makes the vectors of chunks and queries.
+        split: how large chunks are.
+    """
+
+    def __init__(self, database: Database, embedder: Embedder, split: SplitConfig = DEFAULT_SPLIT) -> None:
+        self._database = database
+        self._embedder = embedder
+        self._split = split
+        self._index: VectorIndex | None = None
+        self._index_lock = threading.Lock()  # never held while waiting for the writer
+
+    def add(self, connection: sqlite3.Connection, document: NewDocument) -> AddedDocument:
+        """Add a document as pending, inside the caller's write transaction.
+
+        The same content again in its collection is the existing document (``duplicate``); if that had failed, it is
+        pending again, with the new title, name and metadata.
+
+        Raises:
+            InvalidDocument: title, name, collection or metadata cannot be stored.
+        """
+        return store.insert(connection, document)
+
+    def process(
+        self,
+        document_id: str,
+        parser: Parser,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Literal["ready", "failed", "stopped"]:
+        """Parse, split and embed a pending document, and make it searchable in one transaction.
+
+        Args:
+            document_id: the document; one that is ready already stays as it is.
+            parser: reads files; text given as text needs none.
+            should_stop: asked between steps.
+            on_progress: told how many chunks of how many are embedded.
+
+        Returns:
+            ``ready``; ``failed``, with the reason in the document's ``error``; ``stopped`` when asked to stop (the
+            document is still pending) or when the document is not there, or was deleted meanwhile.
+
+        Raises:
+            IndexMismatch: the stored vectors were made by another embedder.
+            EmbedderUnavailable: the embedding model cannot be loaded; the document stays pending.
+        """
+        with self._database.read() as connection:
+            original = store.original(connection, document_id)
+            self._check_embedder(connection)
+        if original is None or should_stop():
+            return "stopped"
+        if original.status != "pending":
+            return "ready" if original.status == "ready" else "failed"
+        try:
+            if original.is_text:
+                parsed = _given_text(original.name, original.content)
+            else:
+                parsed = parser.parse(original.name, original.content)
+        except UnreadableDocument as error:
+            with self._database.write() as connection:
+                return "failed" if store.fail(connection, document_id, str(error)) else "stopped"
+        chunks = split_recursive(parsed, self._split)
+        vectors = self._embed(original.title or parsed.title, parsed.text, chunks, should_stop, on_progress)
+        if vectors is None:
+            return "stopped"
+        with self._database.write() as connection:
+            self._check_embedder(connection)
+            numbers = store.complete(connection, document_id, parsed, chunks, vectors)
+            if numbers is not None:
+                store.note_embedder(connection, self._embedder.fingerprint)
+        if numbers is None:
+            with self._database.read() as connection:
+                return "ready" if store.is_ready(connection, document_id) else "stopped"
+        self._publish(document_id, numbers, vectors)
+        return "ready"
+
+    def documents(
+        self, limit: int = 100, offset: int = 0, collection: str | None = None, status: str | None = None
+    ) -> tuple[list[DocumentRecord], int]:
+        """A page of the documents, the newest first, and how many there are in all."""
+        with self._database.read() as connection:
+            return store.documents(connection, limit, offset, collection, status)
+
+    def document(self, document_id: str) -> DocumentRecord:
+        """One document.
+
+        Raises:
+            UnknownDocument: it is not there.
+        """
+        with self._database.read() as connection:
+            return store.document(connection, document_id)
+
+    def text(self, document_id: str) -> str:
+        """The text that all offsets of a document refer to.
+
+        Raises:
+            UnknownDocument: it is not there.
+            DocumentNotReady: it is pending, or failed.
+        """
+        with self._database.read() as connection:
+            text = store.text(connection, document_id)
+        if text is None:
+            raise DocumentNotReady("the document has no text: it is still pending, or it failed")
+        return text
+
+    def chunks(self, document_id: str, limit: int = 100, offset: int = 0) -> tuple[list[StoredChunk], int]:
+        """A page of a document's chunks in order, and how many there are in all; none while it is not ready.
+
+        Raises:
+            UnknownDocument: it is not there.
+        """
+        with self._database.read() as connection:
+            return store.chunks(connection, document_id, limit, offset)
+
+    def delete(self, document_id: str) -> None:
+        """Remove a document; once this returns no search finds it.
+
+        Raises:
+            UnknownDocument: it is not there.
+        """
+        with self._database.write() as connection:
+            store.delete(connection, document_id)
+        with self._index_lock:
+            if self._index is not None:
+                self._index.remove(document_id)
+
+    def counts(self) -> Counts:
+        """How much the corpus holds."""
+        with self._database.read() as connection:
+            return store.counts(connection)
+
+    def search(
+        self,
+        query: str,
+        top_k: int,
+        filter: Mapping[str, Any] | None = None,
+        collection: str | None = None,
+    ) -> list[FoundPassage]:
+        """The ``top_k`` passages nearest in meaning to ``query``, best first.
+
+        Args:
+            query: a question or some words.
+            top_k: how many at most.
+            filter: a metadata filter, see ``ingest.filters``; applied exactly.
+            collection: search only in this one.
+
+        Raises:
+            InvalidFilter: the filter is malformed.
+            IndexMismatch: the stored vectors were made by another embedder.
+            EmbedderUnavailable: the embedding model cannot be loaded.
+        """
+        compile_filter(filter)  # refused before the model works
+        return self.search_vector(self._embedder.encode([query])[0], top_k, filter, collection)
+
+    def search_vector(
+        self,
+        vector: NDArray[np.float32],
+        top_k: int,
+        filter: Mapping[str, Any] | None = None,
+        collection: str | None = None,
+    ) -> list[FoundPassage]:
+        """As ``search``, with the query's vector: float32 ``[dimension]`` of length 1."""
+        if top_k <= 0:
+            return []
+        predicate = compile_filter(filter)
+        with self._database.read() as connection:
+            allowed = store.matching(connection, predicate, collection)
+        wanted = top_k
+        while True:
+            with self._index_lock:
+                numbers, scores = self._built_index().search(vector, wanted, allowed)
+            with self._database.read() as connection:
+                found = store.passages(connection, numbers, scores)
+            if len(found) >= top_k or len(numbers) < wanted:
+                return found[:top_k]
+            wanted *= 2  # some were deleted between the index and the rows
+
+    def release(self) -> None:
+        """Free the index; the next search builds it again."""
+        with self._index_lock:
+            self._index = None
+
+    def index_bytes(self) -> int:
+        """About how much memory the index holds; 0 while there is none."""
+        index = self._index
+        return index.bytes if index is not None else 0
+
+    def _embed(
+        self,
+        title: str | None,
+        text: str,
+        chunks: Sequence[Chunk],
+        should_stop: Callable[[], bool],
+        on_progress: Callable[[int, int], None],
+    ) -> NDArray[np.float32] | None:
+        """Vectors float32 ``[len(chunks), dimension]``; ``None`` when asked to stop."""
+        inputs = [embedded_text(title, text[chunk.start : chunk.end]) for chunk in chunks]
+        vectors = np.empty((len(inputs), self._embedder.dimension), dtype=np.float32)  # [n, d]
+        # Longest first over the whole document, so that each portion pads as little as one large call would.
+        order = sorted(range(len(inputs)), key=lambda index: -len(inputs[index]))
+        on_progress(0, len(inputs))
+        for first in range(0, len(order), _EMBED_AT_ONCE):
+            if should_stop():
+                return None
+            portion = order[first : first + _EMBED_AT_ONCE]
+            vectors[portion] = self._embedder.encode([inputs[index] for index in portion])
+            on_progress(first + len(portion), len(inputs))
+        return vectors
+
+    def _publish(self, document_id: str, numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Add a committed document to the index, unless there is none or the document is gone again."""
+        with self._index_lock:
+            if self._index is None:
+                return
+            with self._database.read() as connection:
+                present = store.is_ready(connection, document_id)
+            if present:
+                self._index.add(document_id, numbers, vectors)
+
+    def _built_index(self) -> VectorIndex:
+        """The index; the caller holds its lock."""
+        if self._index is None:
+            with self._database.read() as connection:
+                self._check_embedder(connection)
+                index = VectorIndex(self._embedder.dimension)
+                for document_id, numbers, vectors in store.vectors(connection, index.dimension):
+                    index.add(document_id, numbers, vectors)
+            self._index = index
+        return self._index
+
+    def _check_embedder(self, connection: sqlite3.Connection) -> None:
+        stored = store.embedder_of_vectors(connection)
+        if stored is not None and stored != self._embedder.fingerprint:
+            raise IndexMismatch(
+                "the documents were embedded with another model than the one that is set now: set the former model "
+                "again, or delete the documents and add them anew"
+            )
+
+
+def _given_text(name: str, content: bytes) -> ParsedDocument:
+    """Text that was given as text: not a character is changed."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UnreadableDocument("the text is not valid UTF-8") from error
+    if "\x00" in text:
+        raise UnreadableDocument("the text holds NUL characters: it looks like binary data")
+    if not text.strip():
+        raise UnreadableDocument("the document holds no text")
+    if name.lower().endswith((".md", ".markdown")):
+        return ParsedDocument(text=text, media_type=MARKDOWN, headings=tuple(markdown_headings(text)))
+    return ParsedDocument(text=text, media_type=PLAIN)

@@ -1,0 +1,388 @@
+"""The rows of one tenant's documents: SQL in, records out.
+
+Knows the tables of ``ingest.schema``. Every function takes an open connection and leaves transactions to its caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.errors import InvalidDocument, UnknownDocument
+from ingest.filters import Predicate
+from ingest.parsing.document import ParsedDocument
+from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, StoredChunk
+from ingest.splitting import Chunk
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_MOST_METADATA_CHARACTERS = 65_536
+_MOST_NAME_CHARACTERS = 1_000
+_VECTOR_TYPE = np.dtype("<f4")
+_EMBEDDER = "embedder"
+
+_DOCUMENT_COLUMNS = (
+    "id, collection, coalesce(title, name) AS title, name, media_type, metadata, sha256, bytes, characters, "
+    "chunks, pages, status, error, created_at, updated_at"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A document as it arrived."""
+
+    status: str
+    title: str | None
+    name: str
+    is_text: bool
+    content: bytes
+
+
+def insert(connection: sqlite3.Connection, document: NewDocument) -> AddedDocument:
+    """Add a document as pending, or find the one with the same content; a failed one becomes pending again.
+
+    Raises:
+        InvalidDocument: title, name, collection or metadata cannot be stored.
+    """
+    metadata = _checked(document)
+    title = (document.title or "").strip() or None
+    digest = hashlib.sha256(document.content).hexdigest()
+    now = _now()
+    existing = connection.execute(
+        "SELECT id, coalesce(title, name) AS title, status FROM documents "
+        "WHERE collection = ? AND sha256 = ? AND is_text = ?",
+        (document.collection, digest, int(document.is_text)),
+    ).fetchone()
+    if existing is None:
+        document_id = uuid.uuid4().hex
+        connection.execute(
+            "INSERT INTO documents (id, collection, title, name, is_text, metadata, sha256, bytes, status, created_at, "
+            "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)",
+            (
+                document_id,
+                document.collection,
+                title,
+                document.name,
+                int(document.is_text),
+                metadata,
+                digest,
+                len(document.content),
+                now,
+                now,
+            ),
+        )
+        connection.execute(
+            "INSERT INTO originals (document_id, content) VALUES (?, ?)", (document_id, document.content)
+        )
+        return AddedDocument(document_id, title or document.name, "pending", duplicate=False)
+    if existing["status"] != "failed":
+        return AddedDocument(existing["id"], existing["title"], existing["status"], duplicate=True)
+    connection.execute(
+        "UPDATE documents SET status = 'pending', error = NULL, title = ?, name = ?, metadata = ?, updated_at = ? "
+        "WHERE id = ?",
+        (title, document.name, metadata, now, existing["id"]),
+    )
+    return AddedDocument(existing["id"], title or document.name, "pending", duplicate=True)
+
+
+def original(connection: sqlite3.Connection, document_id: str) -> Original | None:
+    """A document as it arrived; ``None`` when it is not (or no longer) there."""
+    row = connection.execute(
+        "SELECT status, title, name, is_text, content FROM documents JOIN originals ON document_id = id WHERE id = ?",
+        (_key(document_id),),
+    ).fetchone()
+    if row is None:
+        return None
+    return Original(row["status"], row["title"], row["name"], bool(row["is_text"]), row["content"])
+
+
+def complete(
+    connection: sqlite3.Connection,
+    document_id: str,
+    parsed: ParsedDocument,
+    chunks: Sequence[Chunk],
+    vectors: NDArray[np.float32],
+) -> NDArray[np.int64] | None:
+    """Make a pending document ready: its text, chunks and vectors.
+
+    Args:
+        vectors: float32 ``[len(chunks), dimension]``.
+
+    Returns:
+        the numbers given to the chunks, int64 ``[len(chunks)]``; ``None`` when the document is no longer pending or
+        no longer there, and nothing was written.
+    """
+    updated = connection.execute(
+        "UPDATE documents SET status = 'ready', error = NULL, title = coalesce(title, ?), media_type = ?, "
+        "characters = ?, chunks = ?, pages = ?, updated_at = ? WHERE id = ? AND status = 'pending'",
+        (parsed.title, parsed.media_type, len(parsed.text), len(chunks), len(parsed.pages), _now(), document_id),
+    )
+    if updated.rowcount == 0:
+        return None
+    connection.execute(
+        "INSERT INTO texts (document_id, text, pages, headings) VALUES (?, ?, ?, ?)",
+        (
+            document_id,
+            parsed.text,
+            json.dumps([[page.number, page.start, page.end] for page in parsed.pages]),
+            json.dumps([[heading.start, heading.level, heading.title] for heading in parsed.headings]),
+        ),
+    )
+    numbers = np.empty(len(chunks), dtype=np.int64)
+    for position, (chunk, vector) in enumerate(zip(chunks, vectors.astype(_VECTOR_TYPE, copy=False), strict=True)):
+        number = connection.execute(
+            'INSERT INTO chunks (document_id, position, start, "end", page, section, text) '
+            "VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING number",
+            (
+                document_id,
+                position,
+                chunk.start,
+                chunk.end,
+                chunk.page,
+                chunk.section,
+                parsed.text[chunk.start : chunk.end],
+            ),
+        ).fetchone()["number"]
+        connection.execute("INSERT INTO vectors (chunk, vector) VALUES (?, ?)", (number, vector.tobytes()))
+        numbers[position] = number
+    return numbers
+
+
+def fail(connection: sqlite3.Connection, document_id: str, reason: str) -> bool:
+    """Note why a pending document could not be read; false when it is no longer pending or there."""
+    updated = connection.execute(
+        "UPDATE documents SET status = 'failed', error = ?, updated_at = ? WHERE id = ? AND status = 'pending'",
+        (_storable(reason), _now(), document_id),
+    )
+    return updated.rowcount > 0
+
+
+def delete(connection: sqlite3.Connection, document_id: str) -> None:
+    """Remove a document and all that hangs on it.
+
+    Raises:
+        UnknownDocument: it is not there.
+    """
+    if connection.execute("DELETE FROM documents WHERE id = ?", (_key(document_id),)).rowcount == 0:
+        raise _unknown(document_id)
+
+
+def document(connection: sqlite3.Connection, document_id: str) -> DocumentRecord:
+    """One document.
+
+    Raises:
+        UnknownDocument: it is not there.
+    """
+    row = connection.execute(
+        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE id = ?",  # noqa: S608 - constant columns
+        (_key(document_id),),
+    ).fetchone()
+    if row is None:
+        raise _unknown(document_id)
+    return _document(row)
+
+
+def documents(
+    connection: sqlite3.Connection, limit: int, offset: int, collection: str | None, status: str | None
+) -> tuple[list[DocumentRecord], int]:
+    """Documents, the newest first, and how many there are in all."""
+    where = "(?1 IS NULL OR collection = ?1) AND (?2 IS NULL OR status = ?2)"
+    values = (None if collection is None else _storable(collection), None if status is None else _storable(status))
+    rows = connection.execute(
+        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {where} ORDER BY number DESC LIMIT ?3 OFFSET ?4",  # noqa: S608
+        (*values, limit, offset),
+    )
+    total = connection.execute(f"SELECT count(*) FROM documents WHERE {where}", values).fetchone()[0]  # noqa: S608
+    return [_document(row) for row in rows], int(total)
+
+
+def text(connection: sqlite3.Connection, document_id: str) -> str | None:
+    """A document's text; ``None`` when it is there but not ready.
+
+    Raises:
+        UnknownDocument: it is not there.
+    """
+    row = connection.execute(
+        "SELECT text FROM documents LEFT JOIN texts ON document_id = id WHERE id = ?", (_key(document_id),)
+    ).fetchone()
+    if row is None:
+        raise _unknown(document_id)
+    found: str | None = row["text"]
+    return found
+
+
+def chunks(connection: sqlite3.Connection, document_id: str, limit: int, offset: int) -> tuple[list[StoredChunk], int]:
+    """A document's chunks in order and how many there are in all; none while it is not ready.
+
+    Raises:
+        UnknownDocument: it is not there.
+    """
+    total = document(connection, document_id).chunks
+    rows = connection.execute(
+        "SELECT * FROM chunks WHERE document_id = ? ORDER BY position LIMIT ? OFFSET ?", (document_id, limit, offset)
+    )
+    found = [
+        StoredChunk(
+            id=_chunk_id(row),
+            document_id=document_id,
+            position=row["position"],
+            start=row["start"],
+            end=row["end"],
+            page=row["page"],
+            section=row["section"],
+            text=row["text"],
+        )
+        for row in rows
+    ]
+    return found, total
+
+
+def counts(connection: sqlite3.Connection) -> Counts:
+    """How much there is."""
+    row = connection.execute(
+        "SELECT count(*) AS documents, total(status = 'pending') AS pending, total(status = 'ready') AS ready, "
+        "total(status = 'failed') AS failed, total(chunks) AS chunks, total(bytes) AS bytes FROM documents"
+    ).fetchone()
+    return Counts(**{name: int(row[name]) for name in row.keys()})  # noqa: SIM118 - a Row iterates over values
+
+
+def passages(connection: sqlite3.Connection, numbers: Sequence[int], scores: Sequence[float]) -> list[FoundPassage]:
+    """The passages of chunk numbers, in their order; numbers of deleted chunks are left out."""
+    rows = connection.execute(
+        "SELECT chunks.*, coalesce(documents.title, documents.name) AS title FROM json_each(?) AS wanted "
+        "JOIN chunks ON chunks.number = wanted.value JOIN documents ON documents.id = chunks.document_id "
+        "WHERE documents.status = 'ready'",
+        (json.dumps(list(numbers)),),
+    )
+    by_number = {row["number"]: row for row in rows}
+    return [
+        FoundPassage(
+            chunk_id=_chunk_id(row),
+            document_id=row["document_id"],
+            title=row["title"],
+            text=row["text"],
+            score=score,
+            page=row["page"],
+            section=row["section"],
+            start=row["start"],
+            end=row["end"],
+        )
+        for number, score in zip(numbers, scores, strict=True)
+        if (row := by_number.get(number)) is not None
+    ]
+
+
+def matching(connection: sqlite3.Connection, predicate: Predicate | None, collection: str | None) -> list[str] | None:
+    """Ids of the ready documents a search may look at; ``None`` when that is all of them."""
+    if predicate is None:
+        if collection is None:
+            return None
+        elsewhere = connection.execute(
+            "SELECT 1 FROM documents WHERE collection < ?1 OR collection > ?1 LIMIT 1", (_storable(collection),)
+        ).fetchone()
+        if elsewhere is None:
+            return None
+    where, parameters = (predicate.sql, list(predicate.parameters)) if predicate else ("1", [])
+    if collection is not None:
+        where = f"collection = ? AND {where}"
+        parameters.insert(0, _storable(collection))
+    rows = connection.execute(
+        f"SELECT id FROM documents WHERE status = 'ready' AND {where}",  # noqa: S608 - values are bound
+        parameters,
+    )
+    return [row["id"] for row in rows]
+
+
+def vectors(
+    connection: sqlite3.Connection, dimension: int
+) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float32]]]:
+    """(document id, chunk numbers int64 ``[n]``, vectors float32 ``[n, dimension]``) of every document."""
+    rows: Iterable[sqlite3.Row] = connection.execute(
+        "SELECT document_id, chunk, vector FROM chunks JOIN vectors ON chunk = number ORDER BY number"
+    )
+    for document_id, group in groupby(rows, key=lambda row: str(row["document_id"])):
+        members = list(group)
+        numbers = np.array([row["chunk"] for row in members], dtype=np.int64)
+        stacked = np.frombuffer(b"".join(row["vector"] for row in members), dtype=_VECTOR_TYPE)
+        yield document_id, numbers, stacked.reshape(len(members), dimension)  # [n, d]
+
+
+def embedder_of_vectors(connection: sqlite3.Connection) -> str | None:
+    """Fingerprint of the embedder that made the stored vectors; ``None`` when there are none."""
+    row = connection.execute(
+        "SELECT value FROM index_facts WHERE name = ? AND EXISTS (SELECT 1 FROM vectors)", (_EMBEDDER,)
+    ).fetchone()
+    return str(row["value"]) if row else None
+
+
+def note_embedder(connection: sqlite3.Connection, fingerprint: str) -> None:
+    """Note which embedder makes the vectors from here on."""
+    connection.execute("INSERT OR REPLACE INTO index_facts (name, value) VALUES (?, ?)", (_EMBEDDER, fingerprint))
+
+
+def is_ready(connection: sqlite3.Connection, document_id: str) -> bool:
+    """Whether a document is there and ready."""
+    found = connection.execute("SELECT 1 FROM documents WHERE id = ? AND status = 'ready'", (_key(document_id),))
+    return found.fetchone() is not None
+
+
+def _checked(document: NewDocument) -> str:
+    """The metadata as JSON, once everything about the document can be stored."""
+    for what, value in (("title", document.title), ("name", document.name), ("collection", document.collection)):
+        if value is None:
+            continue
+        if value != _storable(value) or "\x00" in value:
+            raise InvalidDocument(f"the {what} holds NUL characters or lone surrogates")
+        if len(value) > _MOST_NAME_CHARACTERS:
+            raise InvalidDocument(f"the {what} is longer than {_MOST_NAME_CHARACTERS} characters")
+    if not document.collection.strip():
+        raise InvalidDocument("the collection is blank")
+    if not isinstance(document.metadata, dict) or not all(isinstance(key, str) for key in document.metadata):
+        raise InvalidDocument("the metadata must be an object with strings as keys")
+    try:
+        metadata = json.dumps(document.metadata, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidDocument("the metadata must be JSON, without NaN or infinity") from error
+    if metadata != _storable(metadata) or "\\u0000" in metadata:
+        raise InvalidDocument("the metadata holds NUL characters or lone surrogates")
+    if len(metadata) > _MOST_METADATA_CHARACTERS:
+        raise InvalidDocument(f"the metadata is longer than {_MOST_METADATA_CHARACTERS} characters of JSON")
+    return metadata
+
+
+def _document(row: sqlite3.Row) -> DocumentRecord:
+    fields: dict[str, Any] = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates over values
+    fields["metadata"] = json.loads(fields["metadata"])
+    return DocumentRecord(**fields)
+
+
+def _chunk_id(row: sqlite3.Row) -> str:
+    return f"{row['document_id']}-{row['position']}"
+
+
+def _key(document_id: str) -> str:
+    """The id as SQLite may see it; a malformed one becomes one that nothing has."""
+    return document_id if _ID.fullmatch(document_id) else ""
+
+
+def _unknown(document_id: str) -> UnknownDocument:
+    return UnknownDocument(f"there is no document {document_id[:64]!a}")
+
+
+def _storable(value: str) -> str:
+    """``value`` with lone surrogates, which UTF-8 cannot hold, replaced."""
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,120 @@
+"""What goes into a corpus and what comes out of it, as plain data.
+
+Knows no storage and no model. Offsets are half-open and count Unicode code points of the document's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from ingest.parsing.document import ParsedDocument
+
+Status = Literal["pending", "ready", "failed"]
+DEFAULT_COLLECTION = "default"
+
+
+class Parser(Protocol):
+    """Whatever turns a file into text: ``ParserProcess`` in the service."""
+
+    def parse(self, name: str, content: bytes) -> ParsedDocument:
+        """The text of a file; raises ``UnreadableDocument``."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A document to add.
+
+    Attributes:
+        title: what it is called; ``None`` takes the file's own title, or else its name.
+        name: the file's name.
+        content: the file, or the text as UTF-8.
+        metadata: a JSON object to filter by.
+        collection: groups documents inside a tenant.
+        is_text: ``content`` is text and is kept exactly as given; otherwise it is a file to be parsed.
+    """
+
+    title: str | None
+    name: str
+    content: bytes
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    collection: str = DEFAULT_COLLECTION
+    is_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddedDocument:
+    """What became of an added document. ``duplicate``: the same content was there, and ``id`` is the existing one."""
+
+    id: str
+    title: str
+    status: Status
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRecord:
+    """A document as it is stored, without its text.
+
+    Attributes:
+        error: why it failed; ``None`` otherwise.
+        created_at, updated_at: ISO 8601 in UTC.
+    """
+
+    id: str
+    collection: str
+    title: str
+    name: str
+    media_type: str | None
+    metadata: dict[str, Any]
+    sha256: str
+    bytes: int
+    characters: int
+    chunks: int
+    pages: int
+    status: Status
+    error: str | None
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A chunk as it is indexed; ``text`` is the document's ``text[start:end]``."""
+
+    id: str
+    document_id: str
+    position: int
+    start: int
+    end: int
+    page: int | None
+    section: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPassage:
+    """A chunk as a search finds it. ``score`` is the inner product of unit vectors, from -1 to 1."""
+
+    chunk_id: str
+    document_id: str
+    title: str
+    text: str
+    score: float
+    page: int | None
+    section: str | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a corpus holds; ``bytes`` are those of the originals."""
+
+    documents: int
+    pending: int
+    ready: int
+    failed: int
+    chunks: int
+    bytes: int

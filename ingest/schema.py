@@ -1,0 +1,71 @@
+"""The tables of one tenant's documents, as numbered migrations for ``ingest.database.Database``.
+
+A released script is never edited; a change is a new one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DOCUMENTS: Final = "documents"
+"""The component these migrations belong to."""
+
+DOCUMENT_MIGRATIONS: Final[list[str]] = [
+    """
+    CREATE TABLE documents (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival, never reused
+        id TEXT NOT NULL UNIQUE,
+        collection TEXT NOT NULL,
+        title TEXT,                                -- as given, or else as the file says
+        name TEXT NOT NULL,                        -- the file's
+        media_type TEXT,                           -- NULL until parsed
+        is_text INTEGER NOT NULL,                  -- 1: text to be kept exactly, 0: a file to be parsed
+        metadata TEXT NOT NULL,                    -- a JSON object
+        sha256 TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        characters INTEGER NOT NULL DEFAULT 0,
+        chunks INTEGER NOT NULL DEFAULT 0,
+        pages INTEGER NOT NULL DEFAULT 0,
+        status TEXT NOT NULL CHECK (status IN ('pending', 'ready', 'failed')),
+        error TEXT,
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL,
+        UNIQUE (collection, sha256, is_text)
+    );
+    CREATE INDEX documents_by_status ON documents (status, number);
+
+    CREATE TABLE originals (
+        document_id TEXT PRIMARY KEY REFERENCES documents (id) ON DELETE CASCADE,
+        content BLOB NOT NULL
+    );
+
+    CREATE TABLE texts (
+        document_id TEXT PRIMARY KEY REFERENCES documents (id) ON DELETE CASCADE,
+        text TEXT NOT NULL,
+        pages TEXT NOT NULL,                       -- JSON: [[number, start, end], ...]
+        headings TEXT NOT NULL                     -- JSON: [[start, level, title], ...]
+    );
+
+    CREATE TABLE chunks (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused, so that a stale index finds nothing wrong
+        document_id TEXT NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        start INTEGER NOT NULL,                    -- half-open offsets in code points
+        "end" INTEGER NOT NULL,
+        page INTEGER,
+        section TEXT,
+        text TEXT NOT NULL,                        -- texts.text[start:end], so that a search reads no whole document
+        UNIQUE (document_id, position)
+    );
+
+    CREATE TABLE vectors (
+        chunk INTEGER PRIMARY KEY REFERENCES chunks (number) ON DELETE CASCADE,
+        vector BLOB NOT NULL                       -- float32, little-endian
+    );
+
+    CREATE TABLE index_facts (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    );
+    """,
+]
