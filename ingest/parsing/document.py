@@ -7,6 +7,7 @@ All offsets of this package are half-open and count Unicode code points of ``Par
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -74,6 +75,11 @@ def one_line(text: str) -> str:
 def squeeze_spaces(text: str) -> str:
     """``text`` cleaned, with single spaces inside lines and none around them; line breaks stay."""
     return "\n".join(_SPACES.sub(" ", line).strip() for line in clean_text(text).split("\n")).strip()
+
+
+def table_row(cells: Iterable[str]) -> str:
+    """The cells of a row as ``a | b | c``; empty cells at its end are left out."""
+    return " | ".join(cells).rstrip(" |").lstrip()
 
 
 class TextBuilder:

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from statistics import median
 
 _ITEM = re.compile(r"(?:[-*•‣▪◦●○–—]\s*\S|\(?(?:\d{1,2}|[a-zA-Z])[.)]\s)")
 _TERMINAL = re.compile(r"[.!?:;。！？][\"'”’)\]]*$")
 _DIGITS = re.compile(r"\d+")
 _NOT_LETTERS = re.compile(r"[\W_]+")
+_PAGE_NUMBER = re.compile(r"\W*(?:(?:page|p|seite|página)\W*)?#(?:\s*(?:/|of|von|de)\s*#)?\W*")
+_LETTER = re.compile(r"[^\W\d_]")
 _NUMBERING = re.compile(r"^(?:(?:chapter|section|part)\s+)?[\dIVXivx]+(?:\.\d+)*[.):]?\s+", re.IGNORECASE)
 _HYPHENS = "\u00ad\ufffe\x02"
 
@@ -53,13 +54,16 @@ class Block:
 def without_repeated_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
     """The pages without running heads, running feet and page numbers.
 
-    A line counts as one when, digits aside, it stands among the two highest or lowest lines of most pages. The first
-    occurrence stays when it holds no digit: it is often the document's only mention of its own name.
+    A line counts as one when, digits aside, it stands apart at the top or foot of most pages. Page numbers go; of any
+    other line the first occurrence stays, since it is often the document's only mention of its own name.
     """
     if len(pages) < _REPEATED_PAGES:
         return [list(page) for page in pages]
+    least = max(_REPEATED_PAGES, _REPEATED_SHARE * len(pages))
     counts = Counter(key for page in pages for key in {_running_key(line) for line in _edges(page)})
-    repeated = {key for key, count in counts.items() if count >= max(_REPEATED_PAGES, _REPEATED_SHARE * len(pages))}
+    repeated = {
+        key for key, count in counts.items() if count >= least and (_LETTER.search(key) or _PAGE_NUMBER.fullmatch(key))
+    }
     seen: set[str] = set()
     kept: list[list[Line]] = []
     for page in pages:
@@ -67,7 +71,7 @@ def without_repeated_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
         lines: list[Line] = []
         for line in page:
             key = _running_key(line)
-            if key in repeated and line in edges and (key in seen or "#" in key):
+            if key in repeated and line in edges and (key in seen or _PAGE_NUMBER.fullmatch(key)):
                 continue
             seen.add(key)
             lines.append(line)
@@ -209,13 +213,13 @@ def _close(before: Line, line: Line, pitch: float) -> bool:
 
 
 def _pitch(lines: Sequence[Line]) -> float:
-    """The usual distance between the baselines of neighbouring lines."""
+    """The usual distance between the baselines of a paragraph's lines: the lower third, since gaps are larger."""
     steps = [
         before.baseline - line.baseline
         for before, line in pairwise(lines)
         if 0.5 * line.size < before.baseline - line.baseline < 3 * line.size
     ]
-    return median(steps) if steps else 1.2 * (lines[0].size if lines else 12.0)
+    return sorted(steps)[(len(steps) - 1) // 3] if steps else 1.2 * (lines[0].size if lines else 12.0)
 
 
 def _outline_lines(lines: Sequence[Line], outline: Sequence[tuple[int, str]]) -> dict[int, tuple[int, str, int]]:
@@ -248,8 +252,16 @@ def _is_large(line: Line, body: float) -> bool:
 
 
 def _edges(page: Sequence[Line]) -> list[Line]:
-    ordered = sorted(page, key=lambda line: line.baseline)
-    return ordered[:2] + ordered[-2:]
+    """Up to two lines at the foot and two at the top, where a gap divides them from the rest of the page."""
+    upwards = sorted(page, key=lambda line: line.baseline)
+    gap = 1.3 * _pitch(upwards[::-1])
+    found: list[Line] = []
+    for ordered in (upwards, upwards[::-1]):
+        for count in (1, 2):
+            if len(ordered) > count and abs(ordered[count].baseline - ordered[count - 1].baseline) > gap:
+                found += ordered[:count]
+                break
+    return found
 
 
 def _running_key(line: Line) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ingest.errors import UnreadableDocument
 from ingest.parsing.detection import HTML
-from ingest.parsing.document import ParsedDocument, TextBuilder, one_line, squeeze_spaces
+from ingest.parsing.document import ParsedDocument, TextBuilder, one_line, squeeze_spaces, table_row
 from ingest.parsing.plain import decode
 
 # Below this the extraction counts as "next to nothing" when the page shows more.
@@ -174,7 +174,7 @@ class _Renderer:
         if not any(cells):
             return
         first = element.getprevious() is None and element.getparent().tag not in {"tbody", "tfoot"}
-        self.builder.block(" | ".join(cells).strip(" |"), "\n\n" if first else "\n")
+        self.builder.block(table_row(cells), "\n\n" if first else "\n")
         self._separator = "\n\n"
 
     def _flush(self) -> None:

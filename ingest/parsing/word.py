@@ -13,7 +13,7 @@ from typing import Any
 
 from ingest.errors import UnreadableDocument
 from ingest.parsing.detection import DOCX
-from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line, squeeze_spaces
+from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line, squeeze_spaces, table_row
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
@@ -96,7 +96,7 @@ def _rows(table: Any) -> Iterator[str]:
             continue  # a row of a table inside a cell: part of that cell's text
         cells = [one_line(" ".join(_text(p) for p in cell.iter(f"{_W}p"))) for cell in _cells(row)]
         if any(cells):
-            yield " | ".join(cells)
+            yield table_row(cells)
 
 
 def _cells(row: Any) -> Iterator[Any]:

@@ -1,0 +1,64 @@
+"""PDF: paragraphs, pages, bookmarks, and reasons where there is no text."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest.errors import UnreadableDocument
+from ingest.parsing.dispatch import parse
+from ingest.parsing.document import ParseLimits
+from tests.ingest.parsing.files import PARAGRAPH, pdf, picture_pdf
+
+
+def test_lines_of_a_page_become_paragraphs_again() -> None:
+    parsed = parse("report.pdf", pdf([f"{PARAGRAPH}\n\n{PARAGRAPH}"]))
+    assert parsed.text == f"{PARAGRAPH}\n\n{PARAGRAPH}"
+    assert parsed.media_type == "application/pdf"
+
+
+def test_pages_know_their_part_of_the_text() -> None:
+    parsed = parse("report.pdf", pdf(["First page here.", "Second page here.", "Third page here."]))
+    parts = [parsed.text[page.start : page.end].strip() for page in parsed.pages]
+    assert parts == ["First page here.", "Second page here.", "Third page here."]
+    assert [page.number for page in parsed.pages] == [1, 2, 3]
+
+
+def test_a_sentence_goes_on_over_the_page_break() -> None:
+    parsed = parse("report.pdf", pdf(["The board proposes a", "dividend of ten cents."]))
+    assert parsed.text == "The board proposes a dividend of ten cents."
+
+
+def test_bookmarks_become_headings_where_their_words_stand() -> None:
+    parsed = parse(
+        "report.pdf", pdf([f"Results\n{PARAGRAPH}", f"Outlook\n{PARAGRAPH}"], bookmarks=True, title="Report")
+    )
+    assert [heading.title for heading in parsed.headings] == ["Results", "Outlook"]
+    assert all(parsed.text.startswith(heading.title, heading.start) for heading in parsed.headings)
+    assert parsed.title == "Report"
+
+
+def test_running_heads_and_page_numbers_are_left_out() -> None:
+    pages = [f"ACME Annual Report\n\nTopic {word}. {PARAGRAPH}\n\nPage {n} of 4" for n, word in enumerate("abcd", 1)]
+    text = parse("report.pdf", pdf(pages)).text
+    assert text.count("ACME Annual Report") == 1
+    assert "Page 2" not in text
+    assert text.count("dividend") == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (pdf(["secret"], password="x"), "password-protected; remove the password"),
+        (picture_pdf(), "has no text layer"),
+        (b"%PDF-1.7\ngarbage", "damaged"),
+        (pdf([PARAGRAPH])[:400], "damaged"),
+    ],
+)
+def test_a_pdf_without_readable_text_says_why(content: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableDocument, match=reason):
+        parse("file.pdf", content)
+
+
+def test_too_many_pages_are_refused() -> None:
+    with pytest.raises(UnreadableDocument, match="3 pages, allowed are 2"):
+        parse("file.pdf", pdf(["a", "b", "c"]), ParseLimits(pages=2))

@@ -1,0 +1,36 @@
+"""The package's interface is what it says, and importing it is cheap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import ingest
+
+EXPECTED = {
+    "DOCUMENT_MIGRATIONS", "AddedDocument", "Chunk", "Corpus", "Counts", "Database", "DocumentNotReady",
+    "DocumentRecord", "Embedder", "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase",
+    "IndexMismatch", "IngestError", "InvalidDocument", "InvalidFilter", "NewDocument", "Page", "ParseLimits",
+    "ParsedDocument", "Parser", "ParserProcess", "SentenceTransformerEmbedder", "SplitConfig", "StoredChunk",
+    "UnknownDocument", "UnreadableDocument", "compile_filter", "embedded_text", "foreign_script", "parse",
+    "sentences", "split_recursive",
+}  # fmt: skip
+
+
+def test_the_interface_is_what_it_says() -> None:
+    assert set(ingest.__all__) == EXPECTED
+    assert len(ingest.__all__) == len(EXPECTED)
+
+
+def test_every_name_of_the_interface_is_there() -> None:
+    for name in ingest.__all__:
+        assert getattr(ingest, name)
+
+
+def test_what_the_parsing_child_imports_loads_no_heavy_library() -> None:
+    program = (
+        "import sys, ingest, ingest.parsing.child; "
+        "print(*{'torch', 'faiss', 'numpy', 'sentence_transformers', 'trafilatura', 'fastapi'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
