@@ -6,6 +6,7 @@ Knows pdfium. What the lines of a page mean is decided in ``ingest.parsing.page_
 from __future__ import annotations
 
 import ctypes
+import re
 from typing import Any
 
 from ingest.errors import UnreadableDocument
@@ -22,6 +23,8 @@ from ingest.parsing.page_layout import (
 
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st", "\xa0": " "})
+# A bullet or a number at the start of a line: the space after it divides no cells.
+_MARKER = re.compile(r"\s*(?:\W|[(\[]?\w{1,4}(?:\.\w{1,3})*[.)\]]?)")
 _LINE_ENDS = "\r\n"
 _HYPHENS = "\u00ad\ufffe\x02"
 
@@ -151,7 +154,9 @@ def _lines(text_page: Any, raw: Any) -> list[Line]:
 
 
 def _end_line(text_page: Any, raw: Any, codes: list[int], places: list[int], lines: list[Line]) -> None:
-    text = "".join(map(chr, codes))
+    characters = list(map(chr, codes))
+    cells = _mark_cells(text_page, raw, characters, places)
+    text = "".join(characters)
     if any(0xD800 <= code < 0xE000 for code in codes):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     text = text.translate(_LIGATURES)
@@ -166,7 +171,22 @@ def _end_line(text_page: Any, raw: Any, codes: list[int], places: list[int], lin
     x, y = ctypes.c_double(), ctypes.c_double()
     raw.FPDFText_GetCharOrigin(text_page, inked[0], x, y)
     middle = _box(text_page, raw, inked[len(inked) // 2])
-    lines.append(Line(" ".join(text.split()), first[0], last[1], y.value, round(middle[2], 1)))
+    lines.append(Line(" ".join(text.split()), first[0], last[1], y.value, round(middle[2], 1), cells))
+
+
+def _mark_cells(text_page: Any, raw: Any, characters: list[str], places: list[int]) -> int:
+    """Put ``|`` where a space is as wide as a line is high, as between columns of a table; returns how many cells."""
+    cells = 1
+    for index in range(1, len(characters) - 1):
+        before, after = characters[index - 1], characters[index + 1]
+        if characters[index] != " " or before.isspace() or after.isspace():
+            continue
+        _, right, height = _box(text_page, raw, places[index - 1])
+        left, _, _ = _box(text_page, raw, places[index + 1])
+        if left - right > height and not _MARKER.fullmatch("".join(characters[:index])):
+            characters[index] = " | "
+            cells += 1
+    return cells
 
 
 def _box(text_page: Any, raw: Any, index: int) -> tuple[float, float, float]:

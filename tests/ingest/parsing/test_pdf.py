@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fpdf import FPDF
 
 from ingest.errors import UnreadableDocument
 from ingest.parsing.dispatch import parse
@@ -62,3 +63,17 @@ def test_a_pdf_without_readable_text_says_why(content: bytes, reason: str) -> No
 def test_too_many_pages_are_refused() -> None:
     with pytest.raises(UnreadableDocument, match="3 pages, allowed are 2"):
         parse("file.pdf", pdf(["a", "b", "c"]), ParseLimits(pages=2))
+
+
+def test_rows_of_a_table_stay_rows() -> None:
+    document = FPDF()
+    document.add_page()
+    document.set_font("Helvetica", size=11)
+    with document.table() as table:
+        for values in (("Country", "Capital", "People"), ("Austria", "Vienna", "8.9"), ("Belgium", "Brussels", "11.5")):
+            row = table.row()
+            for value in values:
+                row.cell(value)
+    text = parse("table.pdf", bytes(document.output())).text
+    assert "Austria | Vienna | 8.9" in text
+    assert "Belgium | Brussels | 11.5" in text
