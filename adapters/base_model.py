@@ -8,6 +8,7 @@ adapters are trained; `ReaderBase.fingerprint` names exactly that combination.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def encoder_folder() -> Path:
 def load_encoder(dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> ReaderBase:
     """The raw encoder with a fresh QA head, for training the reader itself."""
     folder = encoder_folder()
+    transformers_logging.disable_progress_bar()  # a server's log is no place for one
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # the report on the fresh QA head is expected
     try:
@@ -76,7 +78,9 @@ def load_reader_base(
         raise ModelUnavailable(f"The reader's weights are missing: {reader / ADAPTER_WEIGHTS}")
     encoder = load_encoder(attention=attention)
     try:
-        merged = PeftModel.from_pretrained(encoder.model, str(reader)).merge_and_unload()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers in its old words
+            merged = PeftModel.from_pretrained(encoder.model, str(reader)).merge_and_unload()
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelUnavailable(f"The reader in {reader} does not fit the encoder: {error}") from error
     merged.requires_grad_(False)

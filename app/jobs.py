@@ -15,15 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ingest import Database
+from ingest import Database, IngestError
 
 _log = logging.getLogger("lorebase.jobs")
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
-JOB_MIGRATIONS = {
-    "jobs": [
-        """
+JOB_MIGRATIONS = [
+    """
         CREATE TABLE jobs (
             number INTEGER PRIMARY KEY AUTOINCREMENT,
             id TEXT NOT NULL UNIQUE,
@@ -41,9 +40,8 @@ JOB_MIGRATIONS = {
             done INTEGER NOT NULL DEFAULT 0,
             PRIMARY KEY (job_id, position)
         );
-        """
-    ]
-}
+    """
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +245,8 @@ class JobWorker:
         try:
             owner.jobs.start(job_id)
             owner.process(job_id, document_id)
+        except IngestError as error:
+            owner.jobs.fail(job_id, str(error))
         except Exception as error:
             _log.exception("a job failed", extra={"tenant": tenant_id, "job": job_id})
             owner.jobs.fail(job_id, f"An unexpected {type(error).__name__} ended this job; send its documents again.")

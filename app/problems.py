@@ -61,6 +61,8 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.EmbedderUnavailable: (503, "model_unavailable"),
     ingest_errors.InvalidFilter: (422, "invalid_filter"),
     ingest_errors.UnknownDocument: (404, "not_found"),
+    ingest_errors.InvalidDocument: (422, "invalid_document"),
+    ingest_errors.DocumentNotReady: (409, "document_not_ready"),
     ingest_errors.IndexMismatch: (409, "index_mismatch"),
 }
 _RETRY_SECONDS = {429: "1", 503: "2"}

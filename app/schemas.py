@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -83,8 +84,8 @@ class JobResponse(BaseModel):
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     progress: Progress
     error: str | None
-    created_at: float
-    ended_at: float | None
+    created_at: datetime
+    ended_at: datetime | None
     documents: list[IngestedDocument]
 
 
@@ -193,7 +194,7 @@ class DocumentResponse(BaseModel):
     bytes: int
     characters: int | None = None
     chunks: int | None = None
-    created_at: float
+    created_at: datetime
 
 
 class Page(BaseModel):
@@ -227,7 +228,7 @@ class AdapterVersionResponse(BaseModel):
     bytes: int
     rank: int
     state: Literal["registered", "resident"]
-    created_at: float
+    created_at: datetime
 
 
 class AdapterResponse(BaseModel):
@@ -273,7 +274,7 @@ class TenantRequest(Request):
 class TenantResponse(BaseModel):
     id: str
     name: str
-    created_at: float
+    created_at: datetime
 
 
 class TenantCreated(TenantResponse):

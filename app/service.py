@@ -93,7 +93,7 @@ class Service:
     def _load(self) -> None:
         try:
             self.engine.load()
-            self._embedder.load()
+            self._embedder.encode(["ready?"])
         except Exception as error:
             self._failure = f"The model cannot be used: {error}"
             _log.exception("the model cannot be loaded")

@@ -11,14 +11,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from adapters import AdapterRegistry
 from app.jobs import JOB_MIGRATIONS, JobStore
 from app.tenants import TenantDirectory
-from ingest import DOCUMENT_MIGRATIONS, AddedDocument, Corpus, Database, NewDocument, UnknownDocument
-
-DocumentParser = Any  # ingest's ParserProcess
+from ingest import DOCUMENT_MIGRATIONS, AddedDocument, Corpus, Database, NewDocument, Parser, UnknownDocument
 
 
 class TooManyPending(Exception):
@@ -34,12 +31,12 @@ class Workspace:
         folder: Path,
         make_corpus: Callable[[Database], Corpus],
         directory: TenantDirectory,
-        parser: DocumentParser,
+        parser: Parser,
         stopping: threading.Event,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
-        self.database = Database(folder / "lorebase.db", {**DOCUMENT_MIGRATIONS, **JOB_MIGRATIONS})
+        self.database = Database(folder / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS, "jobs": JOB_MIGRATIONS})
         self.corpus = make_corpus(self.database)
         self.adapters = AdapterRegistry(folder / "adapters")
         self.jobs = JobStore(self.database)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, TaskType, get_peft_model
@@ -33,7 +34,12 @@ _CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Hyper-parameters of one run. Shares are of the drawn examples; lengths are tokens."""
+    """Hyper-parameters of one run. Shares are of the drawn examples; lengths are tokens.
+
+    Attributes:
+        schedule: the learning rate over the run: points (share of the steps, share of ``learning_rate``), joined by
+            straight lines.
+    """
 
     rank: int = 8
     alpha: int = 16
@@ -41,6 +47,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup_steps: int = 50
+    schedule: tuple[tuple[float, float], ...] = ((0.0, 1.0), (1.0, 0.0))
     epochs: float = 5.0
     batch_size: int = 16
     max_length: int = 320
@@ -107,7 +114,7 @@ def train_reader_adapter(
         if position == 0 or step == done:
             batches = _epoch_batches(source, config, epoch)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, steps, config.warmup_steps)
+            group["lr"] = config.learning_rate * learning_rate_share(step, steps, config)
         rng = random.Random(f"{config.seed}/{step}")
         features = [source.draw(i, rng) for i in batches[position]]
         losses.append(_step(model, optimizer, trainable, collate(features, base.tokenizer.pad_token_id)))
@@ -179,9 +186,11 @@ def _step(
     return float(loss.detach())
 
 
-def _schedule(step: int, steps: int, warmup: int) -> float:
-    """Linear warm-up, then linear decay to zero."""
-    return min(1.0, (step + 1) / max(1, min(warmup, steps // 10))) * max(0.0, 1 - step / steps)
+def learning_rate_share(step: int, steps: int, config: TrainingConfig) -> float:
+    """Linear warm-up times the schedule, from 0 to 1."""
+    warmup = max(1, min(config.warmup_steps, steps // 10))
+    at, share = zip(*config.schedule, strict=True)
+    return min(1.0, (step + 1) / warmup) * float(np.interp(step / steps, at, share))
 
 
 def _epoch_batches(source: ExampleSource, config: TrainingConfig, epoch: int) -> list[list[int]]:

@@ -1,0 +1,50 @@
+"""What the tests share: one real server process, and a fresh tenant of it for every test that wants one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from app.local_server import LocalServer, local_server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LocalServer]:
+    """A real server process with a data folder of its own."""
+    with local_server(environment={"LOREBASE_MAX_BODY_MB": "4"}) as running:
+        yield running
+
+
+@pytest.fixture
+def admin(server: LocalServer) -> Iterator[httpx.Client]:
+    """Speaks with the admin key."""
+    with _client(server.url, server.admin_key) as client:
+        yield client
+
+
+@pytest.fixture
+def tenant(server: LocalServer, admin: httpx.Client) -> Iterator[httpx.Client]:
+    """Speaks with the key of a tenant made for this test."""
+    with _client(server.url, new_tenant(admin)) as client:
+        yield client
+
+
+@pytest.fixture
+def other_tenant(server: LocalServer, admin: httpx.Client) -> Iterator[httpx.Client]:
+    """Speaks with the key of a second tenant."""
+    with _client(server.url, new_tenant(admin)) as client:
+        yield client
+
+
+def new_tenant(admin: httpx.Client) -> str:
+    """A new tenant's key."""
+    response = admin.post("/tenants", json={"name": f"tenant {uuid.uuid4().hex[:8]}"})
+    assert response.status_code == 201, response.text
+    return str(response.json()["api_key"])
+
+
+def _client(url: str, key: str) -> httpx.Client:
+    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
