@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from adapters import Done, Engine, Event, Failed, Passage, Row, Selection, Span, Token
@@ -67,13 +67,14 @@ async def answer(
         if isinstance(event, Token):
             yield AnswerPiece(event.text)
         elif isinstance(event, Done):
+            citations = await asyncio.to_thread(_citations, workspace, event.spans, passages)
             ended = time.perf_counter()
             yield AskResponse(
                 request_id=request_id,
                 answer=event.answer,
                 abstained=event.abstained,
                 confidence=round(event.confidence, 4),
-                citations=[_citation(i + 1, span, passages[span.passage]) for i, span in enumerate(event.spans)],
+                citations=citations,
                 passages=passages,
                 dropped_passages=list(event.dropped),
                 adapter=_used(selection),
@@ -135,15 +136,22 @@ def _given(passage: GivenPassage) -> PassageResponse:
     )  # fmt: skip
 
 
-def _citation(index: int, span: Span, passage: PassageResponse) -> Citation:
+def _citations(workspace: Workspace, spans: Sequence[Span], passages: Sequence[PassageResponse]) -> list[Citation]:
+    return [_citation(workspace, i + 1, span, passages[span.passage]) for i, span in enumerate(spans)]
+
+
+def _citation(workspace: Workspace, index: int, span: Span, passage: PassageResponse) -> Citation:
     start, end = sentence_around(passage.text, span.start, span.end)
+    page, section = passage.page, passage.section
+    if passage.document_id is not None:  # a passage may reach over a page's end; the sentence is what is cited
+        page, section = workspace.corpus.place(passage.document_id, passage.start + start, passage.start + end)
     return Citation(
         index=index,
         document_id=passage.document_id,
         chunk_id=passage.chunk_id,
         title=passage.title,
-        page=passage.page,
-        section=passage.section,
+        page=page,
+        section=section,
         quote=passage.text[start:end],
         start=passage.start + start,
         end=passage.start + end,

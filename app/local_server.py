@@ -22,6 +22,7 @@ import httpx
 from app.client import LorebaseClient
 
 _SHOWN_LINES = 30
+_POLL_SECONDS = 0.2
 
 
 class ServerFailed(Exception):
@@ -61,6 +62,7 @@ def local_server(
         port = free_port()
         server = LocalServer(f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), secrets.token_urlsafe(24))
         settings = {
+            "LOREBASE_LOG_LEVEL": "warning",  # a line for every request would hide what went wrong
             **os.environ,
             **(environment or {}),
             "LOREBASE_HOST": "127.0.0.1",
@@ -90,16 +92,20 @@ def free_port() -> int:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, written: Path, seconds: float) -> None:
     deadline = time.monotonic() + seconds
+    reason = "It did not answer."
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerFailed(f"The server ended with exit code {process.returncode}. {_last_words(written)}")
         try:
-            if httpx.get(f"{url}/readyz", timeout=5.0).status_code == 200:
-                return
+            response = httpx.get(f"{url}/readyz", timeout=5.0)
         except httpx.TransportError:
             pass
-        time.sleep(0.1)
-    raise ServerFailed(f"The server was not ready after {seconds:.0f} s. {_last_words(written)}")
+        else:
+            if response.status_code == 200:
+                return
+            reason = f"It answered: {response.text}"
+        time.sleep(_POLL_SECONDS)
+    raise ServerFailed(f"The server was not ready after {seconds:.0f} s. {reason} {_last_words(written)}")
 
 
 def _last_words(written: Path) -> str:

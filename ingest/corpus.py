@@ -143,6 +143,11 @@ class Corpus:
             raise DocumentNotReady("the document has no text: it is still pending, or it failed")
         return text
 
+    def place(self, document_id: str, start: int, end: int) -> tuple[int | None, str | None]:
+        """Page and section of ``start:end`` in a document's text; ``None`` for what its format does not have."""
+        with self._database.read() as connection:
+            return store.place(connection, document_id, start, end)
+
     def chunks(self, document_id: str, limit: int = 100, offset: int = 0) -> tuple[list[StoredChunk], int]:
         """A page of a document's chunks in order, and how many there are in all; none while it is not ready.
 

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from ingest.errors import InvalidDocument, UnknownDocument
 from ingest.filters import Predicate
-from ingest.parsing.document import ParsedDocument
+from ingest.parsing.document import Heading, Page, ParsedDocument
 from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, StoredChunk
-from ingest.splitting import Chunk
+from ingest.splitting import Chunk, place_of
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _MOST_METADATA_CHARACTERS = 65_536
@@ -156,6 +156,18 @@ def complete(
         connection.execute("INSERT INTO vectors (chunk, vector) VALUES (?, ?)", (number, vector.tobytes()))
         numbers[position] = number
     return numbers
+
+
+def place(connection: sqlite3.Connection, document_id: str, start: int, end: int) -> tuple[int | None, str | None]:
+    """Page and section of ``start:end`` in a document's text; nothing is known of a document that is not there."""
+    row = connection.execute(
+        "SELECT pages, headings, length(text) AS length FROM texts WHERE document_id = ?", (_key(document_id),)
+    ).fetchone()
+    if row is None:
+        return None, None
+    pages = [Page(*page) for page in json.loads(row["pages"])]
+    headings = [Heading(*heading) for heading in json.loads(row["headings"])]
+    return place_of(start, end, pages, headings, row["length"])
 
 
 def fail(connection: sqlite3.Connection, document_id: str, reason: str) -> bool:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ingest.parsing.document import Heading, ParsedDocument
+from ingest.parsing.document import Heading, Page, ParsedDocument
 from ingest.sentences import sentences
 
 __all__ = ["Chunk", "SplitConfig", "sentences", "split_recursive"]
@@ -90,13 +90,27 @@ def split_recursive(document: ParsedDocument, config: SplitConfig) -> list[Chunk
     """
     sections = _Sections(document.headings, len(document.text))
     page_starts = [page.start for page in document.pages]
-    chunks: list[Chunk] = []
-    for group in _groups(document, config):
-        page = None
-        if page_starts:
-            page = document.pages[max(bisect_right(page_starts, group.start) - 1, 0)].number
-        chunks.append(Chunk(group.start, group.end, page, sections.over(group.start, group.end)))
-    return chunks
+    return [
+        Chunk(
+            group.start,
+            group.end,
+            _page_at(document.pages, page_starts, group.start),
+            sections.over(group.start, group.end),
+        )
+        for group in _groups(document, config)
+    ]
+
+
+def place_of(
+    start: int, end: int, pages: Sequence[Page], headings: Sequence[Heading], length: int
+) -> tuple[int | None, str | None]:
+    """The page on which ``start:end`` begins and the heading path over most of it, in a text of ``length``."""
+    page = _page_at(pages, [each.start for each in pages], start)
+    return page, _Sections(headings, length).over(start, end)
+
+
+def _page_at(pages: Sequence[Page], starts: Sequence[int], offset: int) -> int | None:
+    return pages[max(bisect_right(starts, offset) - 1, 0)].number if pages else None
 
 
 def _groups(document: ParsedDocument, config: SplitConfig) -> list[_Group]:
@@ -238,7 +252,7 @@ def _trimmed(text: str, start: int, end: int, level: int | None) -> Iterator[tup
 class _Sections:
     """Which heading path is in force where."""
 
-    def __init__(self, headings: tuple[Heading, ...], length: int) -> None:
+    def __init__(self, headings: Sequence[Heading], length: int) -> None:
         self._starts: list[int] = []
         self._paths: list[str] = []
         self._length = length

@@ -63,7 +63,8 @@ def parse_html(content: bytes) -> ParsedDocument:
         title = found.title
     visible, page_title = _visible(source)
     shown, extracted = visible.builder.length, main.builder.length
-    if extracted < shown and (extracted < _LEAST_CHARACTERS or extracted < _LEAST_SHARE * shown):
+    # A short page has no frames worth finding, and the extraction flattens its headings.
+    if shown and (extracted < _LEAST_CHARACTERS or extracted < _LEAST_SHARE * shown):
         main = visible
     return main.builder.finish(HTML, title or page_title)
 

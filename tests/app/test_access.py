@@ -20,7 +20,7 @@ def test_probes_and_docs_need_no_key(server: LocalServer, path: str) -> None:
     assert httpx.get(server.url + path).status_code == 200
 
 
-@pytest.mark.parametrize("header", [None, "Bearer wrong-key-of-some-length", "Basic abc", "Bearer", "Bearer  "])
+@pytest.mark.parametrize("header", [None, "Bearer wrong-key-of-some-length", "Basic abc", "Bearer"])
 def test_without_a_known_key_nothing_is_answered(server: LocalServer, header: str | None) -> None:
     response = httpx.get(server.url + "/documents", headers={"Authorization": header} if header else {})
     assert_problem(response, 401, "unauthorized")

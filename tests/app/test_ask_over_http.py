@@ -66,11 +66,13 @@ def test_search_gives_passages_best_first(tenant: httpx.Client) -> None:
 
 def test_a_filter_holds_exactly(tenant: httpx.Client) -> None:
     for year in (1990, 2020):
-        body = {"documents": [{"text": f"The harbour closes at {year % 10 + 8}.", "metadata": {"year": year}}]}
+        body = {
+            "documents": [{"text": f"Since {year} the harbour closes at {year % 9 + 3}.", "metadata": {"year": year}}]
+        }
         assert tenant.post("/ingest", params={"wait": "true"}, json=body).status_code == 200
     request = {"query": "When does the harbour close?", "filter": {"year": {"gt": 2000}}}
     passages = tenant.post("/search", json=request).json()["passages"]
-    assert [p["text"] for p in passages] == ["The harbour closes at 8."]
+    assert [p["text"] for p in passages] == ["Since 2020 the harbour closes at 7."]
 
 
 def test_passages_given_in_the_request_are_read_instead_of_retrieved(tenant: httpx.Client) -> None:
