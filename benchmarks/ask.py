@@ -33,7 +33,7 @@ BOUND_MS = 10.0
 TOP_K = 5
 _WARM_UP = 5
 _REST_SECONDS = 0.01  # lets the threads of the way before come to rest
-_SIZES = {True: (3, 40), False: (12, 200)}  # quick: articles, questions
+_SIZES = {True: (1, 25), False: (12, 200)}  # quick: articles, questions
 
 Result = TypeVar("Result")
 Vectors = NDArray[np.float32]
