@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from app.client import ADAPTER_FILES, LorebaseClient, ServiceError
 from app.local_server import LocalServer, ServerFailed, local_server
@@ -45,11 +46,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question, how it was asked, and what came of it."""
+    """A question and what came of it."""
 
-    tenant: str
     question: str
-    adapter: str
     response: AskResponse
     milliseconds: float
 
@@ -108,27 +107,35 @@ def check_examples(examples: Path) -> None:
 
 
 def answers_table(asked: Sequence[Asked]) -> Table:
-    """Questions and answers as a table, a tenant's together."""
-    table = Table(show_lines=True)
-    for name in ("tenant", "question", "adapter", "answer", "quote", "place"):
-        table.add_column(name, overflow="fold", ratio=3 if name == "quote" else None)
+    """One question's answers, a row for each way it was asked."""
+    table = Table(title=f"\n{asked[0].question}", title_justify="left", title_style="bold", expand=True)
+    table.add_column("adapter", no_wrap=True)
+    table.add_column("answer", ratio=2)
+    table.add_column("quote", ratio=3)
+    table.add_column("place", ratio=2, style="dim")
     table.add_column("ms", justify="right", no_wrap=True)
-    last = ("", "")
     for one in asked:
         response = one.response
-        shown = (one.tenant, one.question)
-        quote, place = (response.citations[0].quote, _place(response.citations[0])) if response.citations else ("", "")
+        first = response.citations[0] if response.citations else None
         table.add_row(
-            one.tenant if shown[0] != last[0] else "",
-            one.question if shown != last else "",
             _used(response),
-            "(no answer in the documents)" if response.abstained else response.answer,
-            " ".join(quote.split()),
-            place,
+            Text("no answer in the documents", style="italic") if response.abstained else Text(response.answer),
+            Text(" ".join(first.quote.split()) if first else ""),
+            Text(place(first) if first else ""),
             f"{one.milliseconds:.0f}",
         )
-        last = shown
     return table
+
+
+def place(citation: Citation) -> str:
+    """Where a quote stands, in words: title, page, and the headings above it."""
+    parts = [citation.title]
+    if citation.page is not None:
+        parts.append(f"page {citation.page}")
+    section = (citation.section or "").removeprefix(citation.title).removeprefix(" > ")
+    if section:
+        parts.append(section)
+    return " · ".join(parts)
 
 
 def _show(server: LocalServer, console: Console) -> None:
@@ -136,8 +143,11 @@ def _show(server: LocalServer, console: Console) -> None:
         clients = [LorebaseClient(server.url, admin.create_tenant(part.tenant).api_key) for part in PARTS]
     try:
         kept = [_set_up(client, part, console) for client, part in zip(clients, PARTS, strict=True)]
-        asked = [one for client, part in zip(clients, PARTS, strict=True) for one in _ask_all(client, part)]
-        console.print(answers_table(asked))
+        for client, part in zip(clients, PARTS, strict=True):
+            console.rule(part.tenant)
+            for asked in _ask_all(client, part):
+                console.print(answers_table(asked))
+        console.rule()
         _show_walls(clients[1], kept[0], console)
     finally:
         for client in clients:
@@ -159,21 +169,20 @@ def _set_up(client: LorebaseClient, part: Part, console: Console) -> str:
     return stored[0].id
 
 
-def _ask_all(client: LorebaseClient, part: Part) -> Iterator[Asked]:
+def _ask_all(client: LorebaseClient, part: Part) -> Iterator[list[Asked]]:
     for question in part.questions:
-        for adapter in (_BASE, part.adapter):
-            yield _ask(client, part, question, adapter)
-    yield _ask(client, part, part.unanswerable, part.adapter)
+        yield [_ask(client, question, adapter) for adapter in (_BASE, part.adapter)]
+    yield [_ask(client, part.unanswerable, part.adapter)]
 
 
-def _ask(client: LorebaseClient, part: Part, question: str, adapter: str) -> Asked:
+def _ask(client: LorebaseClient, question: str, adapter: str) -> Asked:
     began = time.perf_counter()
     response = client.ask(question, adapter=adapter)
     milliseconds = (time.perf_counter() - began) * 1000
     used = response.adapter.name if response.adapter else _BASE
     if used != adapter:
         raise DemoFailed(f"asked with adapter {adapter}, answered with {used}.")
-    return Asked(part.tenant, question, adapter, response, milliseconds)
+    return Asked(question, response, milliseconds)
 
 
 def _show_walls(other: LorebaseClient, document_id: str, console: Console) -> None:
@@ -194,12 +203,3 @@ def _show_walls(other: LorebaseClient, document_id: str, console: Console) -> No
 
 def _used(response: AskResponse) -> str:
     return f"{response.adapter.name}@{response.adapter.version}" if response.adapter else _BASE
-
-
-def _place(citation: Citation) -> str:
-    parts = [citation.title]
-    if citation.page is not None:
-        parts.append(f"page {citation.page}")
-    if citation.section:
-        parts.append(citation.section)
-    return ", ".join(parts)
