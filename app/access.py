@@ -63,7 +63,8 @@ class Access:
             await self._app(scope, self._capped(receive), send_with_id)
         finally:
             fields = {"request_id": request_id, "method": scope["method"], "path": scope["path"], "status": status}
-            _log.info("request", extra={**fields, "ms": round((time.perf_counter() - began) * 1000, 1)})
+            level = logging.DEBUG if scope["path"] in PUBLIC_PATHS else logging.INFO
+            _log.log(level, "request", extra={**fields, "ms": round((time.perf_counter() - began) * 1000, 1)})
 
     def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
