@@ -88,6 +88,18 @@ def load_reader_base(
     return ReaderBase(merged.to(dtype).eval(), encoder.tokenizer, fingerprint)
 
 
+def reader_dtype(setting: str) -> torch.dtype:
+    """The number format for the reader's weights: the given one, or for ``auto`` bfloat16 where the processor
+    multiplies it natively (half the memory traffic, the same answers) and float32 elsewhere."""
+    if setting != "auto":
+        return getattr(torch, setting)  # type: ignore[no-any-return]
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        flags = set()
+    return torch.bfloat16 if flags & {"avx512_bf16", "amx_bf16", "bf16"} else torch.float32
+
+
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as file:

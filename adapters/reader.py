@@ -17,7 +17,15 @@ from typing import Any
 
 import torch
 
-from adapters.base_model import ADAPTER_WEIGHTS, READER_FOLDER, READER_NAME, ReaderBase, load_reader_base, sha256_of
+from adapters.base_model import (
+    ADAPTER_WEIGHTS,
+    READER_FOLDER,
+    READER_NAME,
+    ReaderBase,
+    load_reader_base,
+    reader_dtype,
+    sha256_of,
+)
 from adapters.engine import (
     AdapterFacts,
     AdapterRef,
@@ -97,7 +105,7 @@ class ReaderEngine:
     """Implements `adapters.engine.Engine` over the embedded base.
 
     Args:
-        dtype: ``float32`` or ``bfloat16``; ``auto`` is float32.
+        dtype: ``float32``, ``bfloat16`` or ``auto``: see `reader_dtype`.
         adapter_budget_bytes: memory for resident adapters.
         max_waiting: rows that may wait; one more is refused with QueueFull.
         batch_tokens: padded tokens of one forward pass at most.
@@ -113,7 +121,7 @@ class ReaderEngine:
         batch_tokens: int = 8192,
     ) -> None:
         self._folder = reader
-        self._dtype: torch.dtype = getattr(torch, "float32" if dtype == "auto" else dtype)
+        self._dtype = reader_dtype(dtype)
         self._max_waiting = max_waiting
         self._batch_tokens = batch_tokens
         self._pool = AdapterPool(self._load_adapter, adapter_budget_bytes)
@@ -151,6 +159,7 @@ class ReaderEngine:
             base.tokenizer.cls_token_id, base.tokenizer.sep_token_id, base.tokenizer.pad_token_id
         )  # fmt: skip
         self._base = base
+        _log.info("the reader computes in %s", str(self._dtype).removeprefix("torch."))
         self._thread = threading.Thread(target=self._work, name="reader-engine", daemon=True)
         self._thread.start()
 

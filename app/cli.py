@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from app.evaluate_command import evaluate_command
 from app.settings import Settings, settings_table
 
 cli = typer.Typer(name="lorebase", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -36,6 +37,9 @@ def serve() -> None:
 def settings() -> None:
     """Every setting with its default and meaning, as a Markdown table."""
     typer.echo(settings_table())
+
+
+cli.command("evaluate")(evaluate_command)
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""Durable background jobs: rows in the tenant's own database, worked off one document at a time, fair between tenants.
+"""Durable background jobs: rows in the tenant's own database, worked off in small batches, fair between tenants.
 
 A job row commits together with what it is about, so what was acknowledged is done after any crash. Knows rows and
 states; the work itself is handed in.
@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -19,6 +19,7 @@ from ingest import Database, IngestError
 
 _log = logging.getLogger("lorebase.jobs")
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+_BATCH = 64  # documents
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 JOB_MIGRATIONS = [
@@ -98,16 +99,19 @@ class JobStore:
             )
             return [row["document_id"] for row in rows]
 
-    def next_document(self) -> tuple[str, str] | None:
-        """Job and document to work on next, oldest job first; None when nothing is unfinished."""
+    def next_documents(self, limit: int) -> tuple[str, list[str]] | None:
+        """The oldest unfinished job and up to ``limit`` of its documents to work on; None when all is finished."""
         with self._database.read() as connection:
-            row = connection.execute(
+            rows = connection.execute(
                 """
                 SELECT job_id, document_id FROM jobs JOIN job_documents ON job_id = id
-                WHERE state IN ('queued', 'running') AND NOT done ORDER BY number, position LIMIT 1
-                """
-            ).fetchone()
-        return (row["job_id"], row["document_id"]) if row else None
+                WHERE state IN ('queued', 'running') AND NOT done ORDER BY number, position LIMIT ?
+                """,
+                (limit,),
+            ).fetchall()
+        return (
+            (rows[0]["job_id"], [r["document_id"] for r in rows if r["job_id"] == rows[0]["job_id"]]) if rows else None
+        )
 
     def pending(self) -> int:
         """Documents that wait in unfinished jobs."""
@@ -130,18 +134,16 @@ class JobStore:
             row = connection.execute("SELECT 1 FROM jobs WHERE id = ? AND state = 'running'", (job_id,)).fetchone()
         return row is not None
 
-    def document_done(self, job_id: str, document_id: str) -> None:
-        """Note that a document is dealt with; the last one ends the job."""
+    def documents_done(self, job_id: str, document_ids: Iterable[str]) -> None:
+        """Note that documents are dealt with; the last one ends the job."""
         with self._database.write() as connection:
-            connection.execute(
-                "UPDATE job_documents SET done = 1 WHERE job_id = ? AND document_id = ?", (job_id, document_id)
+            connection.executemany(
+                "UPDATE job_documents SET done = 1 WHERE job_id = ? AND document_id = ?",
+                [(job_id, document_id) for document_id in document_ids],
             )
-            _end_if_complete(connection, job_id)
-
-    def end_if_complete(self, job_id: str) -> None:
-        """End a job all of whose documents are done already."""
-        with self._database.write() as connection:
-            _end_if_complete(connection, job_id)
+            left = connection.execute("SELECT 1 FROM job_documents WHERE job_id = ? AND NOT done", (job_id,)).fetchone()
+            if left is None:
+                _end(connection, job_id, "succeeded", None)
 
     def fail(self, job_id: str, error: str) -> None:
         """End a job with a reason."""
@@ -163,12 +165,6 @@ class JobStore:
             return [row["document_id"] for row in rows]
 
 
-def _end_if_complete(connection: sqlite3.Connection, job_id: str) -> None:
-    left = connection.execute("SELECT 1 FROM job_documents WHERE job_id = ? AND NOT done", (job_id,)).fetchone()
-    if left is None:
-        _end(connection, job_id, "succeeded", None)
-
-
 def _end(connection: sqlite3.Connection, job_id: str, state: JobState, error: str | None) -> bool:
     ended = connection.execute(
         "UPDATE jobs SET state = ?, error = ?, ended_at = ? WHERE id = ? AND state IN ('queued', 'running')",
@@ -184,15 +180,15 @@ class JobOwner(Protocol):
     def jobs(self) -> JobStore:
         """The tenant's jobs."""
 
-    def process(self, job_id: str, document_id: str) -> None:
-        """Do one document; returns early when the service stops. Raises only what nobody expected."""
+    def process(self, job_id: str, document_ids: Sequence[str]) -> None:
+        """Do some documents, at least the first; returns early when the service stops. Raises what nobody expected."""
 
     def settle(self) -> bool:
         """Note that no work is left; False when there is some after all."""
 
 
 class JobWorker:
-    """One thread that does the jobs of all tenants, a document of each in turn."""
+    """One thread that does the jobs of all tenants, a batch of documents of each in turn."""
 
     def __init__(self, open_owner: Callable[[str], JobOwner | None]) -> None:
         self._open_owner = open_owner
@@ -226,25 +222,25 @@ class JobWorker:
                 if self.stopping.is_set():
                     return
                 tenant_id = self._turn.pop(0)
-            if self._one_document(tenant_id):
+            if self._one_batch(tenant_id):
                 self.wake(tenant_id)
 
-    def _one_document(self, tenant_id: str) -> bool:
-        """Do one document of a tenant; whether there may be more."""
+    def _one_batch(self, tenant_id: str) -> bool:
+        """Do one batch of a tenant's documents; whether there may be more."""
         try:
             owner = self._open_owner(tenant_id)
             if owner is None:
                 return False
-            found = owner.jobs.next_document()
+            found = owner.jobs.next_documents(_BATCH)
             if found is None:
                 return not owner.settle()
         except Exception:
             _log.exception("the jobs of a tenant cannot be read", extra={"tenant": tenant_id})
             return False
-        job_id, document_id = found
+        job_id, document_ids = found
         try:
             owner.jobs.start(job_id)
-            owner.process(job_id, document_id)
+            owner.process(job_id, document_ids)
         except IngestError as error:
             owner.jobs.fail(job_id, str(error))
         except Exception as error:

@@ -32,7 +32,9 @@ class Settings(BaseSettings):
     )
     embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Number format of the base model's weights; `auto`: the reader float32, others as stored."
+        "auto",
+        description="Number format of the base model's weights; `auto`: bfloat16 for the reader where the processor "
+        "has it, other models as they are stored.",
     )
     adapter_memory_mb: int = Field(512, ge=1, description="Memory for resident adapters, in MiB.")
     index_memory_mb: int = Field(1024, ge=1, description="Memory for the tenants' vector indexes, in MiB.")

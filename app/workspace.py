@@ -17,6 +17,8 @@ from app.jobs import JOB_MIGRATIONS, JobStore
 from app.tenants import TenantDirectory
 from ingest import DOCUMENT_MIGRATIONS, AddedDocument, Corpus, Database, NewDocument, Parser, UnknownDocument
 
+_BATCH_BYTES = 256 * 1024
+
 
 class TooManyPending(Exception):
     """More documents wait than a tenant may have waiting."""
@@ -63,16 +65,26 @@ class Workspace:
                 job_id = self.jobs.add(connection, list(dict.fromkeys(a.id for a in added)))
         return job_id, added
 
-    def process(self, job_id: str, document_id: str) -> None:
+    def process(self, job_id: str, document_ids: Sequence[str]) -> None:
         def should_stop() -> bool:
             return self._stopping.is_set() or not self.jobs.is_running(job_id)
 
-        outcome = "gone"
-        with contextlib.suppress(UnknownDocument):
-            if self.corpus.document(document_id).status == "pending":
-                outcome = self.corpus.process(document_id, self._parser, should_stop, lambda done, total: None)
-        if outcome != "stopped":
-            self.jobs.document_done(job_id, document_id)
+        batch = self._at_most(_BATCH_BYTES, document_ids)
+        self.corpus.process_many(batch, self._parser, should_stop)
+        if not should_stop():  # a document that was deleted meanwhile is dealt with too
+            self.jobs.documents_done(job_id, batch)
+
+    def _at_most(self, budget: int, document_ids: Sequence[str]) -> list[str]:
+        """The first documents, as many as have ``budget`` bytes together, at least one: many small ones share the
+        cost of a transaction and of a padded batch, a large one holds up nobody behind it."""
+        batch: list[str] = []
+        for document_id in document_ids:
+            with contextlib.suppress(UnknownDocument):
+                budget -= self.corpus.document(document_id).bytes
+            if batch and budget < 0:
+                break
+            batch.append(document_id)
+        return batch
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job: documents of it that are not ready yet are removed. False when it had ended before."""
@@ -85,7 +97,7 @@ class Workspace:
 
     def settle(self) -> bool:
         with self._unfinished:
-            if self.jobs.next_document() is not None:
+            if self.jobs.next_documents(1) is not None:
                 return False
             self._directory.mark_finished(self.tenant_id)
             return True

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +32,17 @@ from ingest.splitting import Chunk, SplitConfig, split_recursive
 from ingest.vector_index import VectorIndex
 
 DEFAULT_SPLIT = SplitConfig()
+Outcome = Literal["ready", "failed", "stopped"]
 _EMBED_AT_ONCE = 256  # between two looks at should_stop
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A document parsed and split, not yet embedded."""
+
+    title: str | None
+    parsed: ParsedDocument
+    chunks: list[Chunk]
 
 
 class Corpus:
@@ -67,27 +78,53 @@ class Corpus:
         parser: Parser,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Literal["ready", "failed", "stopped"]:
-        """Parse, split and embed a pending document, and make it searchable in one transaction.
+    ) -> Outcome:
+        """`process_many` for one document."""
+        return self.process_many([document_id], parser, should_stop, on_progress)[document_id]
+
+    def process_many(
+        self,
+        document_ids: Sequence[str],
+        parser: Parser,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, Outcome]:
+        """Parse and split pending documents, embed their chunks together, make them searchable in one transaction.
 
         Args:
-            document_id: the document; one that is ready already stays as it is.
+            document_ids: the documents; one that is ready already stays as it is.
             parser: reads files; text given as text needs none.
             should_stop: asked between steps.
             on_progress: told how many chunks of how many are embedded.
 
         Returns:
-            ``ready``; ``failed``, with the reason in the document's ``error``; ``stopped`` when asked to stop (the
-            document is still pending) or when the document is not there, or was deleted meanwhile.
+            For each document ``ready``; ``failed``, with the reason in the document's ``error``; or ``stopped`` when
+            asked to stop (the document is still pending), or when it is not there or was deleted meanwhile.
 
         Raises:
             IndexMismatch: the stored vectors were made by another embedder.
-            EmbedderUnavailable: the embedding model cannot be loaded; the document stays pending.
+            EmbedderUnavailable: the embedding model cannot be loaded; the documents stay pending.
         """
         with self._database.read() as connection:
-            original = store.original(connection, document_id)
             self._check_embedder(connection)
-        if original is None or should_stop():
+        outcomes: dict[str, Outcome] = {}
+        read: dict[str, _Read] = {}
+        for document_id in document_ids:
+            found = "stopped" if should_stop() else self._read(document_id, parser)
+            if isinstance(found, _Read):
+                read[document_id] = found
+            else:
+                outcomes[document_id] = found
+        vectors = self._embed(list(read.values()), should_stop, on_progress)
+        if vectors is None:
+            return outcomes | dict.fromkeys(read, "stopped")
+        return outcomes | self._complete(read, vectors)
+
+    def _read(self, document_id: str, parser: Parser) -> _Read | Outcome:
+        """A pending document, parsed and split; or what became of it."""
+        with self._database.read() as connection:
+            original = store.original(connection, document_id)
+        if original is None:
             return "stopped"
         if original.status != "pending":
             return "ready" if original.status == "ready" else "failed"
@@ -99,20 +136,25 @@ class Corpus:
         except UnreadableDocument as error:
             with self._database.write() as connection:
                 return "failed" if store.fail(connection, document_id, str(error)) else "stopped"
-        chunks = split_recursive(parsed, self._split)
-        vectors = self._embed(original.title or parsed.title, parsed.text, chunks, should_stop, on_progress)
-        if vectors is None:
-            return "stopped"
+        return _Read(original.title or parsed.title, parsed, split_recursive(parsed, self._split))
+
+    def _complete(self, read: Mapping[str, _Read], vectors: Sequence[NDArray[np.float32]]) -> dict[str, Outcome]:
+        outcomes: dict[str, Outcome] = {}
+        completed: list[tuple[str, NDArray[np.int64], NDArray[np.float32]]] = []
         with self._database.write() as connection:
             self._check_embedder(connection)
-            numbers = store.complete(connection, document_id, parsed, chunks, vectors)
-            if numbers is not None:
+            for (document_id, each), own in zip(read.items(), vectors, strict=True):
+                numbers = store.complete(connection, document_id, each.parsed, each.chunks, own)
+                if numbers is not None:
+                    completed.append((document_id, numbers, own))
+                    outcomes[document_id] = "ready"
+                else:  # deleted meanwhile, or done by another call
+                    outcomes[document_id] = "ready" if store.is_ready(connection, document_id) else "stopped"
+            if completed:
                 store.note_embedder(connection, self._embedder.fingerprint)
-        if numbers is None:
-            with self._database.read() as connection:
-                return "ready" if store.is_ready(connection, document_id) else "stopped"
-        self._publish(document_id, numbers, vectors)
-        return "ready"
+        for document_id, numbers, own in completed:
+            self._publish(document_id, numbers, own)
+        return outcomes
 
     def documents(
         self, limit: int = 100, offset: int = 0, collection: str | None = None, status: str | None = None
@@ -232,16 +274,18 @@ class Corpus:
 
     def _embed(
         self,
-        title: str | None,
-        text: str,
-        chunks: Sequence[Chunk],
+        read: Sequence[_Read],
         should_stop: Callable[[], bool],
         on_progress: Callable[[int, int], None],
-    ) -> NDArray[np.float32] | None:
-        """Vectors float32 ``[len(chunks), dimension]``; ``None`` when asked to stop."""
-        inputs = [embedded_text(title, text[chunk.start : chunk.end]) for chunk in chunks]
+    ) -> list[NDArray[np.float32]] | None:
+        """Vectors float32 ``[chunks, dimension]`` for each document; ``None`` when asked to stop."""
+        inputs = [
+            embedded_text(each.title, each.parsed.text[chunk.start : chunk.end])
+            for each in read
+            for chunk in each.chunks
+        ]
         vectors = np.empty((len(inputs), self._embedder.dimension), dtype=np.float32)  # [n, d]
-        # Longest first over the whole document, so that each portion pads as little as one large call would.
+        # Longest first over all of them, so that each portion pads as little as one large call would.
         order = sorted(range(len(inputs)), key=lambda index: -len(inputs[index]))
         on_progress(0, len(inputs))
         for first in range(0, len(order), _EMBED_AT_ONCE):
@@ -250,7 +294,8 @@ class Corpus:
             portion = order[first : first + _EMBED_AT_ONCE]
             vectors[portion] = self._embedder.encode([inputs[index] for index in portion])
             on_progress(first + len(portion), len(inputs))
-        return vectors
+        ends = np.cumsum([len(each.chunks) for each in read])  # [documents]
+        return np.split(vectors, ends[:-1]) if read else []
 
     def _publish(self, document_id: str, numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Add a committed document to the index, unless there is none or the document is gone again."""

@@ -7,6 +7,7 @@ Knows models and examples; knows no service, no tenants.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -30,6 +31,7 @@ from adapters.squad import Question
 from adapters.training.examples import ExampleSource, Feature
 
 _CHECKPOINT = "checkpoint.pt"
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def train_reader_adapter(
     """
     if not any(q.answerable for q in questions):
         raise InvalidTrainingData("The training set holds no answered question: nothing can be learned from it.")
+    _keep_freed_memory()
     torch.manual_seed(config.seed)
     source = ExampleSource(
         questions,
@@ -137,6 +140,17 @@ def train_reader_adapter(
     for leftover in ("README.md", _CHECKPOINT):
         (output / leftover).unlink(missing_ok=True)
     return output
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed: a step's activations are mapped anew at every step otherwise, and zeroing those
+    pages took a third of the time of a run (31 instead of 20 examples/s without it)."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1)):
+            libc.mallopt(option, value)
+    except (OSError, AttributeError):  # another C library: slower, nothing else
+        return
 
 
 def collate(features: Sequence[Feature], pad: int) -> dict[str, torch.Tensor]:
