@@ -268,7 +268,7 @@ class ReaderEngine:
 
     def _read(self, pairs: list[_Pair]) -> None:
         pairs.sort(key=lambda p: (p.adapter is not None, p.adapter.key if p.adapter else ""))
-        start, end = self._forward([p.ids for p in pairs], [p.context for p in pairs], [p.adapter for p in pairs])
+        start, end = self._forward([p.ids for p in pairs], [p.adapter for p in pairs])
         for i, pair in enumerate(pairs):
             reading, length = pair.reading, pair.window.end - pair.window.begin
             if not reading.over:
@@ -286,10 +286,12 @@ class ReaderEngine:
                 self._finish(reading)
 
     @torch.inference_mode()
-    def _forward(
-        self, ids: Sequence[list[int]], contexts: Sequence[int], adapters: Sequence[LoadedLora | None]
-    ) -> tuple[Any, Any]:
-        """Start and end scores as float32 arrays [B, T]."""
+    def _forward(self, ids: Sequence[list[int]], adapters: Sequence[LoadedLora | None]) -> tuple[Any, Any]:
+        """Start and end scores as float32 arrays [B, T].
+
+        No token types mark question and passage: the encoder has only ever seen one type, and peft's wrapper for
+        question answering drops them, so every adapter is trained without.
+        """
         longest = max(map(len, ids))
         input_ids = torch.tensor([row + [self._pad] * (longest - len(row)) for row in ids])  # [B, T]
         lengths = torch.tensor([len(row) for row in ids])  # [B]
@@ -300,8 +302,6 @@ class ReaderEngine:
                 out = self._loaded().model(
                     input_ids=input_ids,
                     attention_mask=(positions < lengths[:, None]).long(),  # [B, T]
-                    token_type_ids=(positions >= torch.tensor(contexts)[:, None]).long()  # [B, T]
-                    * (positions < lengths[:, None]),
                 )
             finally:
                 self._composition.segments = []
@@ -376,7 +376,7 @@ class ReaderEngine:
     def _probe(self, adapter: LoadedLora | None) -> torch.Tensor:
         question, context = (self._tokenizer.encode(text, add_special_tokens=False).ids for text in _PROBE)
         ids = [self._cls, *question, self._sep, *context, self._sep]
-        scores = self._forward([ids], [len(question) + 2], [adapter])
+        scores = self._forward([ids], [adapter])
         return torch.stack([torch.from_numpy(s) for s in scores])  # [2, 1, T]
 
     def _loaded(self) -> ReaderBase:

@@ -38,7 +38,6 @@ class Feature:
     """One encoded pair. ``start`` and ``end`` are token positions; both 0 ([CLS]) mean no answer."""
 
     input_ids: list[int]
-    token_type_ids: list[int]
     start: int
     end: int
 
@@ -135,7 +134,6 @@ class ExampleSource:
         return Feature(
             input_ids=[self._tokenizer.cls_token_id, *question, self._tokenizer.sep_token_id, *window,
                        self._tokenizer.sep_token_id],
-            token_type_ids=[0] * (len(question) + 2) + [1] * (len(window) + 1),
             start=first + shift if inside else 0,
             end=last + shift if inside else 0,
         )  # fmt: skip

@@ -122,7 +122,7 @@ def train_reader_adapter(
         features = [source.draw(i, rng) for i in batches[position]]
         losses.append(_step(model, optimizer, trainable, collate(features, base.tokenizer.pad_token_id)))
         now = step + 1
-        if now % report_every == 0 or now == steps:
+        if now % report_every == 0 or now in (1, steps):
             elapsed = time.monotonic() - started
             report(
                 TrainingProgress(
@@ -154,11 +154,10 @@ def _keep_freed_memory() -> None:
 
 
 def collate(features: Sequence[Feature], pad: int) -> dict[str, torch.Tensor]:
-    """Pad features to one length: ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, T]; positions [B]."""
+    """Pad features to one length: ``input_ids``, ``attention_mask`` [B, T]; positions [B]."""
     longest = max(len(f.input_ids) for f in features)
     return {
         "input_ids": torch.tensor([f.input_ids + [pad] * (longest - len(f.input_ids)) for f in features]),
-        "token_type_ids": torch.tensor([f.token_type_ids + [0] * (longest - len(f.input_ids)) for f in features]),
         "attention_mask": torch.tensor([[1] * len(f.input_ids) + [0] * (longest - len(f.input_ids)) for f in features]),
         "start_positions": torch.tensor([f.start for f in features]),
         "end_positions": torch.tensor([f.end for f in features]),
@@ -188,7 +187,7 @@ def _step(
     model: Any, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter], batch: dict[str, torch.Tensor]
 ) -> float:
     with torch.autocast("cpu", torch.bfloat16):
-        out = model(**{k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids")})
+        out = model(**{k: batch[k] for k in ("input_ids", "attention_mask")})
     loss = (  # logits [B, T]
         F.cross_entropy(out.start_logits.float(), batch["start_positions"])
         + F.cross_entropy(out.end_logits.float(), batch["end_positions"])

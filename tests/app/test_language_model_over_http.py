@@ -1,0 +1,65 @@
+"""The same service with a causal language model behind the seam: a tiny random one, so what it says means nothing,
+but everything around it must hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.local_server import LocalServer, local_server
+from tests.adapters.tiny_llama import make_lora, make_tiny_llama
+from tests.app.test_isolation import upload
+from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def llama(model: Path) -> Iterator[LocalServer]:
+    with local_server(environment={"LOREBASE_MODEL": str(model)}) as running:
+        yield running
+
+
+@pytest.fixture
+def client(llama: LocalServer) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {llama.default_key}"}
+    with httpx.Client(base_url=llama.url, headers=headers, timeout=60) as client:
+        ingest(client, LIGHTHOUSE)
+        yield client
+
+
+def test_it_generates_an_answer_of_at_most_max_tokens(client: httpx.Client) -> None:
+    answered = ask(client, "When was the lighthouse built?", max_tokens=5)
+    assert answered["answer"]
+    assert 1 <= answered["usage"]["completion_tokens"] <= 5
+    assert answered["passages"][0]["text"] in LIGHTHOUSE
+
+
+def test_streamed_tokens_joined_are_the_answer(client: httpx.Client) -> None:
+    body = {"question": "When was the lighthouse built?", "max_tokens": 8, "stream": True}
+    with client.stream("POST", "/ask", json=body) as response:
+        events = [block.split("\ndata: ", 1) for block in "".join(response.iter_text()).strip().split("\n\n")]
+    tokens = [json.loads(data)["text"] for kind, data in events if kind == "event: token"]
+    assert "".join(tokens) == json.loads(events[-1][1])["answer"]
+
+
+def test_adapters_are_selected_by_header_here_too(client: httpx.Client, model: Path, tmp_path: Path) -> None:
+    folder = make_lora(model, tmp_path / "lora", seed=1).folder
+    assert upload(client, "sea", folder).status_code == 201
+    client.post("/adapters/sea/promote", json={"version": 1})
+    assert ask(client, "Who built it?", adapter="sea", max_tokens=3)["adapter"]["version"] == 1
+    assert ask(client, "Who built it?", adapter="base", max_tokens=3)["adapter"] is None
+
+
+def test_a_question_that_does_not_fit_the_model_is_refused(client: httpx.Client) -> None:
+    response = client.post("/ask", json={"question": "lighthouse " * 350})
+    assert_problem(response, 422, "too_long")
