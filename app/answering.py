@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from adapters import Done, Engine, Event, Failed, Passage, Row, Selection, Span, Token
 from app.schemas import AdapterUsed, AskRequest, AskResponse, Citation, GivenPassage, PassageResponse, Usage
 from app.workspace import Workspace
-from ingest import FoundPassage
+from ingest import FoundPassage, foreign_script
 from ingest.sentences import sentences
 
 
@@ -79,6 +79,7 @@ async def answer(
                 dropped_passages=list(event.dropped),
                 adapter=_used(selection),
                 usage=Usage(prompt_tokens=event.prompt_tokens, completion_tokens=event.completion_tokens),
+                warnings=_warnings(workspace, request.question),
                 timings_ms={
                     "retrieve": _milliseconds(retrieved - began),
                     "generate": _milliseconds(ended - retrieved),
@@ -106,6 +107,22 @@ async def _events(engine: Engine, row: Row) -> AsyncIterator[Event]:
                 return
     finally:
         submission.cancel()
+
+
+def language_warning(text: str, what: str) -> str | None:
+    """What a person should know when a text is not in the language of the default models, which is English."""
+    script = foreign_script(text)
+    if script is None:
+        return None
+    return (
+        f"{what} is written mostly in {script} script; the default models are English and will find and read it "
+        "poorly. Set LOREBASE_EMBEDDER and LOREBASE_MODEL to models of its language."
+    )
+
+
+def _warnings(workspace: Workspace, question: str) -> list[str]:
+    warning = language_warning(question, "The question") if workspace.english_only else None
+    return [warning] if warning else []
 
 
 def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:

@@ -70,13 +70,6 @@ class GivenText(TypedDict):
     text: str
 
 
-class Turn(TypedDict):
-    """A question asked before, and its answer."""
-
-    question: str
-    answer: str
-
-
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
     """One event of a streamed answer; ``data`` is the decoded JSON."""
@@ -187,7 +180,6 @@ class LorebaseClient:
         collection: str | None = None,
         max_tokens: int | None = None,
         min_confidence: float | None = None,
-        history: Sequence[Turn] | None = None,
         passages: Sequence[GivenText] | None = None,
     ) -> AskResponse:
         """The answer to a question.
@@ -199,7 +191,7 @@ class LorebaseClient:
         """
         body = _given(
             question=question, top_k=top_k, filter=filter, collection=collection, max_tokens=max_tokens,
-            min_confidence=min_confidence, history=history, passages=passages,
+            min_confidence=min_confidence, passages=passages,
         )  # fmt: skip
         return self._get(AskResponse, "/ask", method="POST", json=body, headers=_choose(adapter))
 

@@ -65,6 +65,7 @@ class IngestedDocument(BaseModel):
     status: Literal["pending", "ready", "failed", "deleted"]
     duplicate: bool = False
     error: str | None = None
+    warning: str | None = None
 
 
 class IngestResponse(BaseModel):
@@ -181,6 +182,7 @@ class AskResponse(BaseModel):
     adapter: AdapterUsed | None
     usage: Usage
     timings_ms: dict[str, float]
+    warnings: list[str] = Field(default_factory=list)
 
 
 class DocumentResponse(BaseModel):

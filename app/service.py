@@ -116,6 +116,7 @@ class Service:
             self.directory,
             self._parser,
             self.worker.stopping,
+            english_only=BUILTIN in (self.settings.model, self.settings.embedder),
         )
 
 

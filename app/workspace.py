@@ -25,7 +25,12 @@ class TooManyPending(Exception):
 
 
 class Workspace:
-    """Everything of one tenant. Implements `app.jobs.JobOwner`."""
+    """Everything of one tenant. Implements `app.jobs.JobOwner`.
+
+    Args:
+        stopping: set when the service stops; work under way is left for the next start.
+        english_only: whether a default model, which knows English only, embeds or answers here.
+    """
 
     def __init__(
         self,
@@ -35,9 +40,11 @@ class Workspace:
         directory: TenantDirectory,
         parser: Parser,
         stopping: threading.Event,
+        english_only: bool,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
+        self.english_only = english_only
         self.database = Database(folder / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS, "jobs": JOB_MIGRATIONS})
         self.corpus = make_corpus(self.database)
         self.adapters = AdapterRegistry(folder / "adapters")

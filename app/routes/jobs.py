@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
+from app.answering import language_warning
 from app.jobs import ENDED
 from app.problems import not_found
 from app.routes.dependencies import CurrentService, CurrentWorkspace
@@ -61,9 +62,7 @@ def job_response(workspace: Workspace, job_id: str) -> JobResponse:
     )
 
 
-def document_states(
-    workspace: Workspace, document_ids: Sequence[str], duplicates: frozenset[str] = frozenset()
-) -> list[IngestedDocument]:
+def document_states(workspace: Workspace, document_ids: Sequence[str]) -> list[IngestedDocument]:
     """How each document of a job stands now; one that was deleted meanwhile says so."""
     states = []
     for document_id in document_ids:
@@ -77,11 +76,16 @@ def document_states(
                 id=document.id,
                 title=document.title,
                 status=document.status,
-                duplicate=document_id in duplicates,
                 error=document.error,
+                warning=_warning(workspace, document_id) if document.status == "ready" else None,
             )
         )
     return states
+
+
+def _warning(workspace: Workspace, document_id: str) -> str | None:
+    chunks, _ = workspace.corpus.chunks(document_id, limit=1)
+    return language_warning(chunks[0].text, "This document") if chunks and workspace.english_only else None
 
 
 async def wait_until_ended(workspace: Workspace, service: Service, job_id: str) -> None:
@@ -97,9 +101,9 @@ async def _follow(workspace: Workspace, service: Service, told: JobResponse) -> 
     yield server_sent_event("progress", told.model_dump(mode="json"))
     while told.state not in ENDED and not service.draining.is_set():
         await asyncio.sleep(_POLL_SECONDS)
-        now = await asyncio.to_thread(job_response, workspace, told.id)
-        if now != told:
-            yield server_sent_event("progress", now.model_dump(mode="json"))
-        told = now
+        now = await asyncio.to_thread(workspace.jobs.get, told.id)
+        if now is not None and (now.state, now.done) != (told.state, told.progress.done):
+            told = await asyncio.to_thread(job_response, workspace, told.id)
+            yield server_sent_event("progress", told.model_dump(mode="json"))
     if told.state in ENDED:
         yield server_sent_event("end", told.model_dump(mode="json"))

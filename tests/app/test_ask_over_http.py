@@ -95,6 +95,14 @@ def test_streaming_sends_passages_then_tokens_then_the_whole_response(tenant: ht
     assert data[0]["passages"] == data[-1]["passages"]
 
 
+def test_text_in_another_script_is_answered_with_a_warning(tenant: httpx.Client) -> None:
+    document = ingest(tenant, "灯塔建于一八七四年，高三十一米。", "The lighthouse was built in 1874.")
+    assert "Han script" in document[0]["warning"]
+    assert document[1]["warning"] is None
+    assert "Han script" in ask(tenant, "灯塔是什么时候建造的？")["warnings"][0]
+    assert ask(tenant, "When was the lighthouse built?")["warnings"] == []
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
