@@ -20,6 +20,7 @@ from ingest import Database, IngestError
 _log = logging.getLogger("lorebase.jobs")
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _BATCH = 64  # documents
+_RETRY_SECONDS = 2.0
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 JOB_MIGRATIONS = [
@@ -183,6 +184,9 @@ class JobOwner(Protocol):
     def process(self, job_id: str, document_ids: Sequence[str]) -> None:
         """Do some documents, at least the first; returns early when the service stops. Raises what nobody expected."""
 
+    def abandon(self, job_id: str, document_ids: Sequence[str], reason: str) -> None:
+        """Fail documents that are still pending, and count them as done."""
+
     def settle(self) -> bool:
         """Note that no work is left; False when there is some after all."""
 
@@ -222,28 +226,44 @@ class JobWorker:
                 if self.stopping.is_set():
                     return
                 tenant_id = self._turn.pop(0)
-            if self._one_batch(tenant_id):
+            try:
+                more = self._one_batch(tenant_id)
+            except Exception:  # such as a full disk: nothing is lost, and it may pass
+                _log.exception("the jobs of a tenant cannot go on now", extra={"tenant": tenant_id})
+                more = True
+                self.stopping.wait(_RETRY_SECONDS)
+            if more:
                 self.wake(tenant_id)
 
     def _one_batch(self, tenant_id: str) -> bool:
         """Do one batch of a tenant's documents; whether there may be more."""
-        try:
-            owner = self._open_owner(tenant_id)
-            if owner is None:
-                return False
-            found = owner.jobs.next_documents(_BATCH)
-            if found is None:
-                return not owner.settle()
-        except Exception:
-            _log.exception("the jobs of a tenant cannot be read", extra={"tenant": tenant_id})
+        owner = self._open_owner(tenant_id)
+        if owner is None:
             return False
+        found = owner.jobs.next_documents(_BATCH)
+        if found is None:
+            return not owner.settle()
         job_id, document_ids = found
+        owner.jobs.start(job_id)
         try:
-            owner.jobs.start(job_id)
             owner.process(job_id, document_ids)
         except IngestError as error:
             owner.jobs.fail(job_id, str(error))
-        except Exception as error:
-            _log.exception("a job failed", extra={"tenant": tenant_id, "job": job_id})
-            owner.jobs.fail(job_id, f"An unexpected {type(error).__name__} ended this job; send its documents again.")
+            owner.abandon(job_id, owner.jobs.documents(job_id), str(error))
+        except (OSError, sqlite3.Error):
+            raise
+        except Exception:
+            _log.exception("a batch failed; its documents are tried one by one", extra={"tenant": tenant_id})
+            self._one_by_one(owner, job_id, document_ids)
         return True
+
+    def _one_by_one(self, owner: JobOwner, job_id: str, document_ids: Sequence[str]) -> None:
+        """Find the document that nobody expected, fail it alone, and do the others."""
+        for document_id in document_ids:
+            try:
+                owner.process(job_id, [document_id])
+            except (IngestError, OSError, sqlite3.Error):
+                raise
+            except Exception as error:
+                _log.exception("a document failed", extra={"job": job_id, "document": document_id})
+                owner.abandon(job_id, [document_id], f"An unexpected {type(error).__name__} ended its ingestion.")

@@ -93,6 +93,11 @@ class Workspace:
             batch.append(document_id)
         return batch
 
+    def abandon(self, job_id: str, document_ids: Sequence[str], reason: str) -> None:
+        for document_id in document_ids:
+            self.corpus.fail(document_id, reason)
+        self.jobs.documents_done(job_id, document_ids)
+
     def cancel(self, job_id: str) -> bool:
         """Cancel a job: documents of it that are not ready yet are removed. False when it had ended before."""
         left = self.jobs.cancel(job_id)

@@ -156,6 +156,11 @@ class Corpus:
             self._publish(document_id, numbers, own)
         return outcomes
 
+    def fail(self, document_id: str, reason: str) -> None:
+        """Give up a document that is still pending, saying why; any other stays as it is."""
+        with self._database.write() as connection:
+            store.fail(connection, document_id, reason)
+
     def documents(
         self, limit: int = 100, offset: int = 0, collection: str | None = None, status: str | None = None
     ) -> tuple[list[DocumentRecord], int]:
