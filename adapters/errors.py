@@ -5,6 +5,7 @@ AdapterError
 ├── InvalidAdapter        an adapter's files are refused; `reason` is a stable word
 ├── UnknownAdapter        no such adapter or version in this registry
 ├── InvalidAdapterName    a name is malformed or reserved
+├── NoActiveVersion       no version is promoted
 ├── NoEarlierVersion      nothing to roll back to
 ├── RequestTooLong        a question or prompt does not fit the model's context
 ├── QueueFull             too many rows are waiting
@@ -45,6 +46,10 @@ class UnknownAdapter(AdapterError):
 
 class InvalidAdapterName(AdapterError):
     """An adapter's name does not have the form names have."""
+
+
+class NoActiveVersion(AdapterError):
+    """No version of the adapter is promoted."""
 
 
 class NoEarlierVersion(AdapterError):

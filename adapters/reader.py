@@ -273,7 +273,8 @@ class ReaderEngine:
             reading, length = pair.reading, pair.window.end - pair.window.begin
             if not reading.over:
                 longest = min(reading.row.max_tokens, MAX_ANSWER_TOKENS)
-                first, last, score = best_span(start[i], end[i], pair.context, pair.context + length, longest)
+                penalty = 0.0 if pair.adapter else self._calibration.length_penalty
+                first, last, score = best_span(start[i], end[i], pair.context, pair.context + length, longest, penalty)
                 shift = pair.window.begin - pair.context
                 known = reading.best[pair.passage]
                 if known is None or score > known[2]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from adapters.engine import AdapterFacts, AdapterRef
-from adapters.errors import InvalidAdapterName, NoEarlierVersion, UnknownAdapter
+from adapters.errors import InvalidAdapterName, NoActiveVersion, NoEarlierVersion, UnknownAdapter
 
 BASE = "base"
 RESERVED = frozenset({BASE, "default"})
@@ -168,12 +168,17 @@ class AdapterRegistry:
             return adapter.versions[adapter.active]
 
     def set_default(self, name: str | None) -> None:
-        """Choose the adapter for requests that name none; None or ``base`` is the base model. Raises UnknownAdapter."""
+        """Choose the adapter for requests that name none; None or ``base`` is the base model.
+
+        Raises:
+            UnknownAdapter: no such adapter.
+            NoActiveVersion: it has no active version.
+        """
         with self._lock:
             if name is not None and name != BASE:
                 adapter = self._get(name)
                 if adapter.active is None:
-                    raise UnknownAdapter(f"Promote a version of {name!r} before making it the default.", [])
+                    raise NoActiveVersion(f"Promote a version of {name!r} before making it the default.")
             self._default = None if name == BASE else name
             self._write()
 
@@ -195,14 +200,14 @@ class AdapterRegistry:
         if adapter is None:
             available = self._selectable()
             has = ", ".join(available)
-            raise UnknownAdapter(f"There is no adapter {name!r}. You can use: {has}.", available)
+            raise UnknownAdapter(f"There is no adapter {name[:80]!r}. You can use: {has}.", available)
         return adapter
 
     def _version(self, adapter: Adapter, number: str) -> AdapterVersion:
-        version = adapter.versions.get(int(number)) if number.isascii() and number.isdigit() else None
+        version = adapter.versions.get(int(number)) if re.fullmatch("[1-9][0-9]{0,8}", number) else None
         if version is None:
             raise UnknownAdapter(
-                f"Adapter {adapter.name!r} has no version {number!r}; it has {sorted(adapter.versions)}.",
+                f"Adapter {adapter.name!r} has no version {number[:80]!r}; it has {sorted(adapter.versions)}.",
                 self._selectable(),
             )
         return version

@@ -32,12 +32,15 @@ def windows_of(length: int, room: int, stride: int) -> list[Window]:
     return [Window(start, start + room) for start in starts]
 
 
-def best_span(start: Scores, end: Scores, first: int, last: int, longest: int) -> tuple[int, int, float]:
+def best_span(
+    start: Scores, end: Scores, first: int, last: int, longest: int, length_penalty: float = 0.0
+) -> tuple[int, int, float]:
     """The best span inside tokens ``first`` to ``last`` (half-open) of one window.
 
     Args:
         start, end: scores per token of the window [T]; position 0 carries the no-answer score.
         longest: tokens a span may have at most.
+        length_penalty: taken off for each token when spans are compared; the score returned is without it.
 
     Returns:
         First token, last token (inclusive), and the score above no answer.
@@ -45,8 +48,9 @@ def best_span(start: Scores, end: Scores, first: int, last: int, longest: int) -
     s, e = start[first:last], end[first:last]  # [n], [n]
     total = s[:, None] + e[None, :]  # [n, n]
     n = len(s)
-    allowed = np.triu(np.ones((n, n), dtype=bool)) & ~np.triu(np.ones((n, n), dtype=bool), longest)
-    flat = int(np.where(allowed, total, -np.inf).argmax())
+    tokens = np.arange(n)[None, :] - np.arange(n)[:, None]  # [n, n], of each span, less one
+    allowed = (tokens >= 0) & (tokens < longest)
+    flat = int(np.where(allowed, total - length_penalty * tokens, -np.inf).argmax())
     i, j = divmod(flat, n)
     return first + i, first + j, float(total[i, j] - start[0] - end[0])
 
@@ -57,11 +61,14 @@ class Calibration:
 
     Attributes:
         min_confidence: below it the reader abstains.
+        length_penalty: see `best_span`. It holds for the base, whose start and end scores are chosen one by one and
+            so reach too far apart; an adapter brings its own idea of how long answers are.
     """
 
     slope: float
     offset: float
     min_confidence: float
+    length_penalty: float = 0.0
 
     def confidence(self, score: float) -> float:
         """From 0 to 1."""

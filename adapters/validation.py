@@ -22,6 +22,7 @@ from adapters.errors import InvalidAdapter
 
 MAX_RANK = 256
 _MAX_CONFIG_BYTES = 64 * 1024
+_NUMBER_FORMATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NO_EFFECT = 1e-5  # of the largest output; below it a difference is rounding
 _FACTOR = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
 _SAVED = re.compile(r"^base_model\.model\.(?P<module>.+)\.(?P<part>weight|bias)$")
@@ -62,14 +63,20 @@ def read_lora(folder: Path, max_rank: int = MAX_RANK) -> LoraFiles:
     halves: dict[str, dict[str, torch.Tensor]] = {}
     saved: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
+        if tensor.dtype not in _NUMBER_FORMATS:
+            raise InvalidAdapter("format", f"Tensor {name[:80]} is {tensor.dtype}; use float16, bfloat16 or float32.")
         if not bool(torch.isfinite(tensor).all()):
-            raise InvalidAdapter("not_finite", f"Tensor {name} holds NaN or infinite values; train the adapter again.")
+            raise InvalidAdapter(
+                "not_finite", f"Tensor {name[:80]} holds NaN or infinite values; train the adapter again."
+            )
         if match := _FACTOR.match(name):
             halves.setdefault(match["module"], {})[match["side"]] = tensor.float()
         elif (match := _SAVED.match(name)) and match["module"] in (config.get("modules_to_save") or ()):
             saved[f"{match['module']}.{match['part']}"] = tensor.float()
         else:
-            raise InvalidAdapter("format", f"Unexpected tensor {name}: only lora_A, lora_B and modules_to_save belong.")
+            raise InvalidAdapter(
+                "format", f"Unexpected tensor {name[:80]}: only lora_A, lora_B and modules_to_save belong."
+            )
     factors = {module: _pair(module, half, rank) for module, half in halves.items()}
     if not factors:
         raise InvalidAdapter("format", "The weights hold no lora_A/lora_B tensors.")
@@ -131,7 +138,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InvalidAdapter("config", f"{ADAPTER_CONFIG} must be a JSON object.")
     if config.get("peft_type") != "LORA":
-        raise InvalidAdapter("config", f"peft_type must be LORA, not {config.get('peft_type')!r}.")
+        raise InvalidAdapter("config", f"peft_type must be LORA, not {str(config.get('peft_type'))[:80]!r}.")
     if (config.get("bias") or "none") != "none":
         raise InvalidAdapter("config", 'bias must be "none".')
     for key in _PLAIN_ONLY:
@@ -146,11 +153,11 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _rank_and_scaling(config: dict[str, Any], max_rank: int) -> tuple[int, float]:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-        raise InvalidAdapter("rank", f"r must be a whole number of 1 or more, not {rank!r}.")
+        raise InvalidAdapter("rank", f"r must be a whole number of 1 or more, not {str(rank)[:80]}.")
     if rank > max_rank:
-        raise InvalidAdapter("rank", f"Rank {rank} is over the limit of {max_rank}.")
+        raise InvalidAdapter("rank", f"Rank {str(rank)[:20]} is over the limit of {max_rank}.")
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < 1e6:
-        raise InvalidAdapter("config", f"lora_alpha must be a positive number, not {alpha!r}.")
+        raise InvalidAdapter("config", f"lora_alpha must be a positive number, not {str(alpha)[:80]}.")
     return rank, alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 

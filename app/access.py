@@ -20,7 +20,7 @@ from app.tenants import Principal
 _log = logging.getLogger("lorebase.access")
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"})
 _ADMIN_PATHS = re.compile(r"/tenants(/|$)")
-_BEARER = re.compile(r"Bearer +(\S+) *", re.IGNORECASE)
+_BEARER = re.compile(r"Bearer +(.*\S)\s*", re.IGNORECASE)
 
 
 class Access:
@@ -76,7 +76,7 @@ class Access:
 
     def _authenticate(self, headers: Headers, path: str) -> Principal:
         match = _BEARER.fullmatch(headers.get("authorization", ""))
-        principal = self._principal(match[1]) if match else None
+        principal = self._principal(_as_sent(match[1])) if match else None
         if principal is None:
             detail = "This key is unknown or revoked." if match else "Send your key as 'Authorization: Bearer <key>'."
             raise Problem(401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
@@ -106,3 +106,11 @@ class Access:
             "too_large",
             f"The request's body is larger than {self._max_body_bytes // 1024**2} MiB; send less at once.",
         )
+
+
+def _as_sent(value: str) -> str:
+    """A header's value in UTF-8, which clients send and ASGI's latin-1 view garbles."""
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return value

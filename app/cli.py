@@ -27,8 +27,8 @@ def serve() -> None:
         settings = Settings()
     except ValidationError as error:
         for problem in error.errors(include_input=False):
-            name = "LOREBASE_" + "_".join(str(part) for part in problem["loc"]).upper()
-            typer.echo(f"{name}: {problem['msg'].removeprefix('Value error, ')}", err=True)
+            name = "".join(f"LOREBASE_{part}: ".upper() for part in problem["loc"])
+            typer.echo(name + problem["msg"].removeprefix("Value error, "), err=True)
         raise typer.Exit(2) from error
     raise typer.Exit(run(settings))
 

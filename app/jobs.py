@@ -151,19 +151,22 @@ class JobStore:
         with self._database.write() as connection:
             _end(connection, job_id, "failed", error)
 
-    def cancel(self, job_id: str) -> list[str] | None:
-        """End a job; ids of its documents that are now in no unfinished job, or None when it had ended before."""
-        with self._database.write() as connection:
-            if not _end(connection, job_id, "cancelled", None):
-                return None
-            rows = connection.execute(
-                """
-                SELECT document_id FROM job_documents WHERE job_id = ? AND NOT done EXCEPT
-                SELECT document_id FROM jobs JOIN job_documents ON job_id = id WHERE state IN ('queued', 'running')
-                """,
-                (job_id,),
-            )
-            return [row["document_id"] for row in rows]
+    def cancel(self, connection: sqlite3.Connection, job_id: str) -> list[str] | None:
+        """End a job inside the caller's transaction.
+
+        Returns:
+            Ids of its documents that are now in no unfinished job, or None when it had ended before.
+        """
+        if not _end(connection, job_id, "cancelled", None):
+            return None
+        rows = connection.execute(
+            """
+            SELECT document_id FROM job_documents WHERE job_id = ? AND NOT done EXCEPT
+            SELECT document_id FROM jobs JOIN job_documents ON job_id = id WHERE state IN ('queued', 'running')
+            """,
+            (job_id,),
+        )
+        return [row["document_id"] for row in rows]
 
 
 def _end(connection: sqlite3.Connection, job_id: str, state: JobState, error: str | None) -> bool:

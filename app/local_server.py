@@ -48,11 +48,16 @@ class LocalServer:
 
 @contextmanager
 def local_server(
-    *, environment: Mapping[str, str] | None = None, ready_seconds: float = 180.0, stop_seconds: float = 30.0
+    *,
+    environment: Mapping[str, str] | None = None,
+    default_key: str | None = None,
+    ready_seconds: float = 180.0,
+    stop_seconds: float = 30.0,
 ) -> Iterator[LocalServer]:
     """Start a server on a free port with a data folder and keys of its own; stop it and forget the folder at the end.
 
     Args:
+        default_key: the key of the ``default`` tenant, instead of a made one.
         environment: further settings, such as ``{"LOREBASE_MODEL": …}``; this process's environment is passed on.
 
     Raises:
@@ -60,7 +65,9 @@ def local_server(
     """
     with tempfile.TemporaryDirectory(prefix="lorebase-", ignore_cleanup_errors=True) as folder:
         port = free_port()
-        server = LocalServer(f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+        server = LocalServer(
+            f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), default_key or secrets.token_urlsafe(24)
+        )
         settings = {
             "LOREBASE_LOG_LEVEL": "warning",  # a line for every request would hide what went wrong
             **os.environ,

@@ -27,8 +27,13 @@ class _JsonLines(logging.Formatter):
 
 class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
+        fields = " ".join(f"{name}={_on_one_line(str(value))}" for name, value in _fields(record).items())
         return f"{super().format(record)} {fields}".rstrip()
+
+
+def _on_one_line(value: str) -> str:
+    """The value as it is, or quoted where it could pass for another line or field, or move a terminal."""
+    return value if value.isprintable() and " " not in value else json.dumps(value)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

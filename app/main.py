@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
 from app.access import Access
 from app.problems import install_problem_handlers
 from app.routes import adapters, documents, health, jobs, questions, tenants
+from app.schemas import IngestRequest
 from app.service import Service
 
 VERSION = "0.1.0"
@@ -32,8 +34,21 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    describe = app.openapi
+    app.openapi = lambda: _complete(describe())  # type: ignore[method-assign]
     install_problem_handlers(app)
     app.add_middleware(Access, principal=service.directory.principal, max_body_bytes=service.settings.max_body_bytes)
     for routes in (health, documents, jobs, questions, adapters, tenants):
         app.include_router(routes.router)
     return app
+
+
+def _complete(schema: dict[str, Any]) -> dict[str, Any]:
+    """Add to the OpenAPI document what no route's signature says: the key, and the JSON body of `POST /ingest`."""
+    body = IngestRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    definitions = body.pop("$defs", {})
+    components = schema.setdefault("components", {})
+    components.setdefault("schemas", {}).update({**definitions, IngestRequest.__name__: body})
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    schema["security"] = [{"key": []}]
+    return schema

@@ -54,6 +54,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     adapter_errors.UnknownAdapter: (404, "unknown_adapter"),
     adapter_errors.InvalidAdapter: (422, "invalid_adapter"),
     adapter_errors.InvalidAdapterName: (422, "invalid_adapter_name"),
+    adapter_errors.NoActiveVersion: (409, "no_active_version"),
     adapter_errors.NoEarlierVersion: (409, "no_earlier_version"),
     adapter_errors.RequestTooLong: (422, "too_long"),
     adapter_errors.QueueFull: (429, "queue_full"),
@@ -61,11 +62,13 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.EmbedderUnavailable: (503, "model_unavailable"),
     ingest_errors.InvalidFilter: (422, "invalid_filter"),
     ingest_errors.UnknownDocument: (404, "not_found"),
+    ingest_errors.DatabaseClosed: (503, "unavailable"),
     ingest_errors.InvalidDocument: (422, "invalid_document"),
     ingest_errors.DocumentNotReady: (409, "document_not_ready"),
     ingest_errors.IndexMismatch: (409, "index_mismatch"),
 }
 _RETRY_SECONDS = {429: "1", 503: "2"}
+_LONGEST_DETAIL = 1000
 _FIELDS = ("reason", "available")  # attributes of errors that clients can use
 
 
@@ -80,7 +83,7 @@ def problem_of(error: Exception) -> Problem:
             status, code = _PROBLEMS[kind]
             headers = {"Retry-After": _RETRY_SECONDS[status]} if status in _RETRY_SECONDS else None
             fields = {name: getattr(error, name) for name in _FIELDS if hasattr(error, name)}
-            detail = "There is no such document." if code == "not_found" else str(error)
+            detail = "There is no such document." if code == "not_found" else str(error)[:_LONGEST_DETAIL]
             return Problem(status, code, detail, headers, **fields)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Problem(507, "storage_full", "The server's disk is full. Nothing was stored; try again later.")
@@ -103,9 +106,20 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_invalid)
 
 
+_MESSAGES = {
+    "json_invalid": "is not valid JSON",
+    "model_attributes_type": "must be a JSON object, sent as Content-Type: application/json",
+    "missing": "is missing",
+    "extra_forbidden": "is not a field of this request; see /docs for those there are",
+}
+
+
 def _invalid_request(error: RequestValidationError) -> Problem:
     fields = [
-        {"field": ".".join(str(part) for part in e["loc"] if part != "body") or "body", "message": _plain(e["msg"])}
+        {
+            "field": ".".join(str(p) for p in e["loc"] if p != "body" and e["type"] != "json_invalid")[:200] or "body",
+            "message": _MESSAGES.get(e["type"], _plain(e["msg"])),
+        }
         for e in error.errors()
     ]
     detail = "; ".join(f"{f['field']}: {f['message']}" for f in fields[:5])
@@ -119,4 +133,6 @@ def _plain(message: str) -> str:
 def _detail(error: StarletteHTTPException) -> str:
     if error.status_code == 404:
         return "There is nothing at this address; see /docs for what there is."
+    if error.status_code == 400 and error.detail == "There was an error parsing the body":
+        return "The body is not valid JSON in UTF-8."
     return str(error.detail)

@@ -43,7 +43,7 @@ def refuse_unstorable(value: Any, depth: int = 0) -> None:
 
 
 class IngestDocument(Request):
-    title: str | None = Field(None, min_length=1, max_length=500)
+    title: str | None = Field(None, min_length=1, max_length=500, pattern=r"\S")
     text: str = Field(min_length=1)
     metadata: dict[str, Any] = Field(default_factory=dict)
 

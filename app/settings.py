@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 BUILTIN = "builtin"
@@ -57,6 +57,12 @@ class Settings(BaseSettings):
         if key is not None and len(key.get_secret_value()) < 16:
             raise ValueError("a key needs 16 characters or more")
         return key
+
+    @model_validator(mode="after")
+    def _different_keys(self) -> Settings:
+        if self.admin_key is not None and self.admin_key == self.default_key:
+            raise ValueError("LOREBASE_ADMIN_KEY and LOREBASE_DEFAULT_KEY must differ: a key says who is asking")
+        return self
 
     @property
     def max_body_bytes(self) -> int:

@@ -99,12 +99,13 @@ class Workspace:
         self.jobs.documents_done(job_id, document_ids)
 
     def cancel(self, job_id: str) -> bool:
-        """Cancel a job: documents of it that are not ready yet are removed. False when it had ended before."""
-        left = self.jobs.cancel(job_id)
-        for document_id in left or []:
-            with contextlib.suppress(UnknownDocument):
-                if self.corpus.document(document_id).status == "pending":
-                    self.corpus.delete(document_id)
+        """Cancel a job: documents of it that are not ready yet are removed. False when it had ended before.
+
+        All in one transaction: the same content sent meanwhile is either in another job, which keeps it, or is new.
+        """
+        with self.database.write() as connection:
+            left = self.jobs.cancel(connection, job_id)
+            self.corpus.discard(connection, left or [])
         return left is not None
 
     def settle(self) -> bool:

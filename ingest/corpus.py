@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,7 +34,7 @@ from ingest.vector_index import VectorIndex
 
 DEFAULT_SPLIT = SplitConfig()
 Outcome = Literal["ready", "failed", "stopped"]
-_EMBED_AT_ONCE = 256  # between two looks at should_stop
+_EMBED_AT_ONCE = 32  # between two looks at should_stop, and for as long as a question waits for the embedder
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,10 @@ class Corpus:
         for document_id, numbers, own in completed:
             self._publish(document_id, numbers, own)
         return outcomes
+
+    def discard(self, connection: sqlite3.Connection, document_ids: Sequence[str]) -> None:
+        """Remove those of the documents that are pending, inside the caller's write transaction."""
+        store.discard_pending(connection, document_ids)
 
     def fail(self, document_id: str, reason: str) -> None:
         """Give up a document that is still pending, saying why; any other stays as it is."""
@@ -298,6 +303,7 @@ class Corpus:
                 return None
             portion = order[first : first + _EMBED_AT_ONCE]
             vectors[portion] = self._embedder.encode([inputs[index] for index in portion])
+            time.sleep(0.001)  # locks are not fair: without a rest a question would wait for the whole document
             on_progress(first + len(portion), len(inputs))
         ends = np.cumsum([len(each.chunks) for each in read])  # [documents]
         return np.split(vectors, ends[:-1]) if read else []

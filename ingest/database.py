@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ingest.errors import IncompatibleDatabase
+from ingest.errors import DatabaseClosed, IncompatibleDatabase
 
 _IDLE_READERS = 4
 _BUSY_SECONDS = 30.0
@@ -65,14 +65,14 @@ class Database:
         Other threads wait for their turn.
 
         Raises:
-            RuntimeError: this thread is already inside ``write()`` (it would wait for itself), or the database is
-                closed.
+            RuntimeError: this thread is already inside ``write()`` (it would wait for itself).
+            DatabaseClosed: the database is closed.
         """
         if self._writing_thread == threading.get_ident():
             raise RuntimeError("write() is not reentrant: hand the connection on instead")
         with self._write_lock:
             if self._closed:
-                raise RuntimeError(f"database {self.path.name} is closed")
+                raise DatabaseClosed(f"database {self.path.name} is closed")
             self._writing_thread = threading.get_ident()
             try:
                 with _transaction(self._writer):
@@ -85,7 +85,7 @@ class Database:
         """A reading connection that sees one committed state from its first query to the end of the block.
 
         Raises:
-            RuntimeError: the database is closed.
+            DatabaseClosed: the database is closed.
             sqlite3.OperationalError: the block tries to write.
         """
         connection = self._take_reader()
@@ -124,7 +124,7 @@ class Database:
     def _take_reader(self) -> sqlite3.Connection:
         with self._readers_lock:
             if self._closed:
-                raise RuntimeError(f"database {self.path.name} is closed")
+                raise DatabaseClosed(f"database {self.path.name} is closed")
             if self._idle_readers:
                 return self._idle_readers.pop()
         connection = self._connect()

@@ -189,6 +189,12 @@ def delete(connection: sqlite3.Connection, document_id: str) -> None:
         raise _unknown(document_id)
 
 
+def discard_pending(connection: sqlite3.Connection, document_ids: Sequence[str]) -> None:
+    """Remove documents that are pending; any other stays."""
+    keys = [(_key(document_id),) for document_id in document_ids]
+    connection.executemany("DELETE FROM documents WHERE id = ? AND status = 'pending'", keys)
+
+
 def document(connection: sqlite3.Connection, document_id: str) -> DocumentRecord:
     """One document.
 

@@ -8,6 +8,7 @@ IngestError
 ├── DocumentNotReady       the document has no text (yet): it is pending, or it failed
 ├── EmbedderUnavailable    the embedding model cannot be loaded
 ├── IndexMismatch          the stored vectors were made by another embedder
+├── DatabaseClosed         the database was closed while it was asked: its tenant is gone, or the service stops
 └── IncompatibleDatabase   a database was written by a newer version of this software
 """
 
@@ -44,6 +45,10 @@ class EmbedderUnavailable(IngestError):
 
 class IndexMismatch(IngestError):
     """The stored vectors were made by another embedder than the one at work."""
+
+
+class DatabaseClosed(IngestError):
+    """The database was closed while it was asked: its owner is gone, or the process ends."""
 
 
 class IncompatibleDatabase(IngestError):

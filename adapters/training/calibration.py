@@ -14,8 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from adapters.spans import Calibration
 
 
-def calibrate(scores: Sequence[float], f1: Sequence[float], answerable: Sequence[bool]) -> Calibration:
-    """Fit confidence and threshold.
+def calibrate(
+    scores: Sequence[float], f1: Sequence[float], answerable: Sequence[bool], length_penalty: float = 0.0
+) -> Calibration:
+    """Fit confidence and threshold, for spans chosen with ``length_penalty``.
 
     Args:
         scores: the best span's score above no answer, per question.
@@ -32,4 +34,4 @@ def calibrate(scores: Sequence[float], f1: Sequence[float], answerable: Sequence
     gains = [(weight * np.where(score >= t, overlap, ~has_answer)).sum() for t in thresholds]
     best = float(thresholds[int(np.argmax(gains))])
     unrounded = Calibration(slope, offset, 0.0)
-    return Calibration(round(slope, 4), round(offset, 4), round(unrounded.confidence(best), 4))
+    return Calibration(round(slope, 4), round(offset, 4), round(unrounded.confidence(best), 4), length_penalty)

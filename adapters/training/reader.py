@@ -11,7 +11,7 @@ import os
 import queue
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -38,6 +38,7 @@ READER_CONFIG = TrainingConfig(
     hidden_dropout=0.1,
     checkpoint_every=100,
 )
+LENGTH_PENALTIES = (0.0, 0.1, 0.2)
 _UNCALIBRATED = Calibration(1.0, 0.0, 0.0)
 
 
@@ -84,11 +85,16 @@ def calibrate_reader(reader: Path, held_out: Sequence[Question], seed: int = 0) 
         else:
             other = Question(question.id, question.question, rng.choice(contexts), question.article, ())
             cases += [(question.question, other, False)] if other.context != question.context else []
-    _write(reader, _UNCALIBRATED)
-    scores, overlaps = _read_all(reader, cases)
-    calibration = calibrate(scores, overlaps, [answerable for _, _, answerable in cases])
-    _write(reader, calibration)
-    return calibration
+    best: tuple[float, Calibration] | None = None
+    for penalty in LENGTH_PENALTIES:
+        _write(reader, replace(_UNCALIBRATED, length_penalty=penalty))
+        scores, overlaps = _read_all(reader, cases)
+        if best is None or sum(overlaps) > best[0]:
+            calibration = calibrate(scores, overlaps, [answerable for _, _, answerable in cases], penalty)
+            best = (sum(overlaps), calibration)
+    assert best is not None  # noqa: S101
+    _write(reader, best[1])
+    return best[1]
 
 
 def _read_all(reader: Path, cases: Sequence[tuple[str, Question, bool]]) -> tuple[list[float], list[float]]:

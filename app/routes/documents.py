@@ -45,9 +45,7 @@ _INGEST_BODY = {
                     },
                 }
             },
-            "application/json": {
-                "schema": IngestRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-            },
+            "application/json": {"schema": {"$ref": "#/components/schemas/IngestRequest"}},
         },
     }
 }
@@ -82,13 +80,12 @@ async def ingest(
     except TooManyPending as error:
         raise Problem(429, "too_many_pending", str(error), {"Retry-After": "10"}) from error
     service.worker.wake(workspace.tenant_id)
-    if wait:
-        await wait_until_ended(workspace, service, job_id)
+    ended = wait and await wait_until_ended(workspace, service, job_id)
     states = await asyncio.to_thread(document_states, workspace, [a.id for a in added])
     for state, a in zip(states, added, strict=True):
         state.duplicate = a.duplicate
     response = IngestResponse(job_id=job_id, documents=states)
-    return JSONResponse(response.model_dump(mode="json"), 200 if wait else 202)
+    return JSONResponse(response.model_dump(mode="json"), 200 if ended else 202)
 
 
 @router.get("/documents")
@@ -143,11 +140,14 @@ async def _from_files(request: Request) -> list[NewDocument]:
     async with request.form(max_files=MAX_FILES, max_fields=10) as form:
         files = form.getlist("files")
         if not files or not all(isinstance(file, UploadFile) for file in files):
-            raise Problem(422, "invalid_request", "files: send at least one file in the form field 'files'.")
+            sent = ", ".join(sorted(form)) or "nothing"
+            raise Problem(
+                422, "invalid_request", f"files: send at least one file in the form field 'files' (sent: {sent[:200]})."
+            )
         unknown = set(form) - {"files", "metadata", "collection"}
         if unknown:
             raise Problem(422, "invalid_request", f"Unknown form fields: {', '.join(sorted(unknown))[:200]}.")
-        metadata = _metadata(form.get("metadata"))
+        metadata = _metadata(await _content(form.get("metadata")))
         collection = _collection(form.get("collection"))
         return [
             NewDocument(
@@ -191,6 +191,11 @@ def _first_errors(error: ValidationError) -> str:
         for e in error.errors(include_input=False, include_context=False)[:5]
     ]
     return "; ".join(messages).encode("utf-8", "replace").decode()
+
+
+async def _content(field: UploadFile | str | None) -> bytes | str | None:
+    """A form field's value, also when it was sent as a file."""
+    return await field.read() if isinstance(field, UploadFile) else field
 
 
 def _metadata(field: Any) -> dict[str, Any]:

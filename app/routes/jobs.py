@@ -88,13 +88,14 @@ def _warning(workspace: Workspace, document_id: str) -> str | None:
     return language_warning(chunks[0].text, "This document") if chunks and workspace.english_only else None
 
 
-async def wait_until_ended(workspace: Workspace, service: Service, job_id: str) -> None:
-    """Return when the job has ended, or when the service is about to stop."""
+async def wait_until_ended(workspace: Workspace, service: Service, job_id: str) -> bool:
+    """Wait until the job has ended: True; or until the service is about to stop: False."""
     while not service.draining.is_set():
         found = await asyncio.to_thread(workspace.jobs.get, job_id)
         if found is None or found.state in ENDED:
-            return
+            return True
         await asyncio.sleep(_POLL_SECONDS)
+    return False
 
 
 async def _follow(workspace: Workspace, service: Service, told: JobResponse) -> AsyncIterator[str]:

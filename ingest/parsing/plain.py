@@ -21,6 +21,7 @@ _BYTE_ORDER_MARKS = (
 )
 _CONTROL_BYTES = bytes(code for code in (*range(9), *range(14, 32), 127) if code != 27)
 _MOST_CONTROL = 0.01
+_FEW_FOREIGN = 0.1
 _DETECTION_BYTES = 1024 * 1024
 
 _BINARY = "the file looks like a binary file, not text"
@@ -94,6 +95,13 @@ def decode(content: bytes) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         pass
+    repaired = content.decode("utf-8", "replace")
+    broken = repaired.count("\ufffd")
+    foreign = sum(byte >= 128 for byte in content)
+    if sum(character > "\x7f" for character in repaired) > 2 * broken:
+        return repaired  # UTF-8 with a few damaged places
+    if foreign < _FEW_FOREIGN * len(content):
+        return content.decode("cp1252", "replace")  # too little to detect by: what Western editors write
     from charset_normalizer import from_bytes
 
     best = from_bytes(content[:_DETECTION_BYTES]).best()

@@ -62,7 +62,7 @@ def parse_docx(content: bytes, limits: ParseLimits) -> ParsedDocument:
             item = style in list_styles or block.find(f"{_W}pPr/{_W}numPr") is not None
             builder.block(f"- {text}" if item else text, "\n" if item and in_list else "\n\n")
             in_list = item
-    return builder.finish(DOCX, document.core_properties.title or title)
+    return builder.finish(DOCX, _own_title(document.core_properties.title) or title)
 
 
 def _check_size(content: bytes, limits: ParseLimits) -> None:
@@ -171,3 +171,8 @@ def _outline_level(paragraph: Any) -> int | None:
     found = paragraph.find(f"{_W}pPr/{_W}outlineLvl")
     value = found.get(f"{_W}val") if found is not None else None
     return int(value) + 1 if value and value.isdigit() and int(value) < 9 else None
+
+
+def _own_title(title: str | None) -> str | None:
+    """The title in a file's properties, unless it is the one that python-docx reports where there is none."""
+    return None if title == "Word Document" else title

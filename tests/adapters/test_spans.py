@@ -41,6 +41,14 @@ def test_a_span_has_at_most_the_allowed_tokens() -> None:
     assert last - first < 3
 
 
+def test_a_length_penalty_prefers_the_shorter_of_near_equals_and_leaves_the_score() -> None:
+    start, end = scores(p2=1.1, p5=1), scores(p6=3)
+    assert best_span(start, end, 2, 8, 10)[:2] == (2, 6)
+    first, last, score = best_span(start, end, 2, 8, 10, 0.1)
+    assert (first, last) == (5, 6)
+    assert score == pytest.approx(4)
+
+
 def test_a_span_lies_inside_the_passage_and_is_scored_above_no_answer() -> None:
     first, last, score = best_span(scores(p0=2, p1=9, p4=3), scores(p0=1, p5=4), 2, 8, 10)
     assert (first, last) == (4, 5)

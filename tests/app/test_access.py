@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -62,6 +64,13 @@ def test_a_chunked_body_over_the_limit_is_refused(tenant: httpx.Client) -> None:
         assert response.status_code in (400, 413), response.text
     response = tenant.post("/ingest", content=endless(), headers={"Content-Type": "application/json"})
     assert_problem(response, 413, "too_large")
+
+
+def test_the_openapi_document_is_complete(server: LocalServer) -> None:
+    document = httpx.get(server.url + "/openapi.json").json()
+    wanted = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert wanted <= set(document["components"]["schemas"])
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
 
 
 def test_every_response_carries_its_request_id(server: LocalServer, tenant: httpx.Client) -> None:

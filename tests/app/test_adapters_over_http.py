@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 
 from tests.adapters.reader_lora import lora_tensors, write_lora
 from tests.app.test_isolation import upload
@@ -56,6 +57,8 @@ def test_the_default_adapter_serves_requests_without_a_header(tenant: httpx.Clie
     upload(tenant, "sea", folders[0])
     tenant.post("/adapters/sea/promote", json={"version": 1})
     assert ask(tenant, QUESTION)["adapter"] is None
+    upload(tenant, "land", folders[1])
+    assert_problem(tenant.put("/adapters/default", json={"name": "land"}), 409, "no_active_version")
     assert tenant.put("/adapters/default", json={"name": "sea"}).json() == {"name": "sea"}
     assert ask(tenant, QUESTION)["adapter"]["name"] == "sea"
     assert tenant.put("/adapters/default", json={"name": "base"}).json() == {"name": "base"}
@@ -78,7 +81,9 @@ def test_the_listing_shows_versions_the_active_one_and_what_is_resident(
     assert tenant.get("/adapters").json()["adapters"] == []
 
 
-@pytest.mark.parametrize("wanted", ["nobody", "sea@9", "../sea", "SEA", "sea@", "x" * 5000, "default"])
+@pytest.mark.parametrize(
+    "wanted", ["nobody", "sea@9", "../sea", "SEA", "sea@", "sea@01", "sea@" + "9" * 4400, "x" * 5000, "default"]
+)
 def test_an_unknown_adapter_is_answered_with_what_there_is(
     tenant: httpx.Client, folders: list[Path], wanted: str
 ) -> None:
@@ -96,6 +101,9 @@ def test_a_bad_upload_is_refused_with_the_reason_and_registers_nothing(tenant: h
     assert assert_problem(upload(tenant, "sea", pickled), 422, "invalid_adapter")["reason"] == "format"
     one_file = [("files", ("adapter_config.json", b"{}"))]
     assert_problem(tenant.post("/adapters/sea/versions", files=one_file), 422, "invalid_adapter")
+    odd = {name: t.to(torch.float8_e4m3fn) for name, t in lora_tensors().items()}
+    float8 = write_lora(tmp_path / "d", odd).folder
+    assert assert_problem(upload(tenant, "sea", float8), 422, "invalid_adapter")["reason"] == "format"
     assert_problem(upload(tenant, "base", write_lora(tmp_path / "c").folder), 422, "invalid_adapter_name")
     assert tenant.get("/adapters").json() == {"default": "base", "adapters": []}
     assert_problem(tenant.post("/adapters/sea/promote", json={"version": 1}), 404)

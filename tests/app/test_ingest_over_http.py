@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 
 import httpx
@@ -204,6 +205,16 @@ def test_a_cancelled_job_leaves_no_unfinished_document(tenant: httpx.Client) -> 
         time.sleep(0.1)
     assert tenant.get("/documents", params={"status": "pending"}).json()["total"] == 0
     assert ingest(tenant, LIGHTHOUSE)[0]["status"] == "ready"
+
+
+def test_content_sent_again_while_its_job_is_cancelled_is_not_lost(tenant: httpx.Client) -> None:
+    body = {"documents": [{"text": f"Note {i}. " + "It goes on for a while. " * 40} for i in range(60)]}
+    first = tenant.post("/ingest", json=body).json()["job_id"]
+    canceller = threading.Thread(target=tenant.post, args=(f"/jobs/{first}/cancel",))
+    canceller.start()
+    again = tenant.post("/ingest", params={"wait": "true"}, json=body)
+    canceller.join()
+    assert {d["status"] for d in again.json()["documents"]} == {"ready"}
 
 
 @pytest.mark.parametrize("job_id", ["nothing", "0" * 32, "%00", "..%2f..", "a'b"])

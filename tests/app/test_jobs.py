@@ -102,8 +102,9 @@ def test_a_full_disk_delays_a_job_and_loses_nothing(owner: Owner) -> None:
 
 def test_a_cancelled_job_names_only_documents_no_other_job_waits_for(owner: Owner) -> None:
     first, second = owner.add("a", "b"), owner.add("b", "c")
-    assert owner.jobs.cancel(first) == ["a"]
-    assert owner.jobs.cancel(first) is None
+    with owner.database.write() as connection:
+        assert owner.jobs.cancel(connection, first) == ["a"]
+        assert owner.jobs.cancel(connection, first) is None
     found = owner.jobs.next_documents(10)
     assert found == (second, ["b", "c"])
 
