@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest.database import Database
-from ingest.errors import IncompatibleDatabase
+from ingest.errors import DatabaseClosed, IncompatibleDatabase
 
 NOTES = ["CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT NOT NULL)"]
 
@@ -84,9 +84,9 @@ def test_commits_are_durable_and_foreign_keys_are_enforced(database: Database) -
 def test_a_closed_database_refuses_work(database: Database) -> None:
     database.close()
     database.close()
-    with pytest.raises(RuntimeError, match="closed"), database.write():
+    with pytest.raises(DatabaseClosed, match="closed"), database.write():
         pass
-    with pytest.raises(RuntimeError, match="closed"), database.read():
+    with pytest.raises(DatabaseClosed, match="closed"), database.read():
         pass
 
 
