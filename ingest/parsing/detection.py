@@ -102,4 +102,6 @@ def _zip_type(content: bytes) -> str:
 
 
 def _unsupported(kind: str) -> UnreadableDocument:
-    return UnreadableDocument(f"the file is {kind}: this format is not supported, {SUPPORTED}")
+    what, _, way_out = kind.partition("; ")
+    advice = f"; {way_out}" if way_out else ""
+    return UnreadableDocument(f"the file is {what}, a format that is not supported{advice} ({SUPPORTED})")
