@@ -25,11 +25,11 @@ from adapters.causal_model import CausalModel, load_causal_model
 from adapters.causal_queue import FairQueue
 from adapters.causal_text import AnswerText
 from adapters.engine import AdapterFacts, AdapterRef, Deliver, Done, Event, Failed, Passage, Row, Submission, Token
-from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, QueueFull
+from adapters.errors import AdapterError, ModelUnavailable, QueueFull
 from adapters.pool import AdapterPool
 from adapters.prompt import Prompt, pack, render
 from adapters.row_lora import LoadedLora, load_lora
-from adapters.validation import LoraFiles, check_effect, check_fits, read_lora
+from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora
 
 _log = logging.getLogger(__name__)
 _PROBE = ("What does the probe measure?", Passage("It measures whether an adapter changes what the base model says."))
@@ -270,9 +270,7 @@ class CausalEngine:
         return files
 
     def _read_resident(self, ref: AdapterRef) -> LoadedLora:
-        path = ref.folder / ADAPTER_WEIGHTS
-        if not path.is_file() or sha256_of(path) != ref.sha256:
-            raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
+        check_unchanged(ref)
         return load_lora(self._read(ref.folder), ref.key, self._loaded().dtype)
 
     def _release(self, answering: _Answering) -> None:

@@ -44,7 +44,7 @@ from adapters.pool import AdapterPool
 from adapters.row_lora import BatchComposition, LoadedLora, load_lora, put_row_lora, segments_of
 from adapters.spans import Calibration, Window, best_span, windows_of
 from adapters.squad import normalize_answer
-from adapters.validation import LoraFiles, check_effect, check_fits, read_lora
+from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora
 
 _log = logging.getLogger(__name__)
 WINDOW_TOKENS = 384
@@ -141,11 +141,6 @@ class ReaderEngine:
     @property
     def fingerprint(self) -> str:
         return self._loaded().fingerprint
-
-    @property
-    def calibration(self) -> Calibration:
-        """How scores become confidence."""
-        return self._calibration
 
     def load(self) -> None:
         base = load_reader_base(self._folder, self._dtype)
@@ -355,12 +350,7 @@ class ReaderEngine:
             reading.adapter = None
 
     def _load_adapter(self, ref: AdapterRef) -> LoadedLora:
-        try:
-            found = sha256_of(ref.folder / ADAPTER_WEIGHTS)
-        except FileNotFoundError as error:
-            raise InvalidAdapter("format", "The adapter's files are gone: it was deleted a moment ago.") from error
-        if found != ref.sha256:
-            raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
+        check_unchanged(ref)
         return load_lora(self._read_adapter(ref.folder), ref.key, self._dtype)
 
     def _read_adapter(self, folder: Path) -> LoraFiles:

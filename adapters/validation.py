@@ -17,7 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
+from adapters.engine import AdapterRef
 from adapters.errors import InvalidAdapter
 
 MAX_RANK = 256
@@ -110,6 +111,19 @@ def check_fits(files: LoraFiles, shapes: Mapping[str, tuple[int, int]], saved: M
             raise InvalidAdapter(
                 "shape", f"{name}: the base has {tuple(saved[name])}, the adapter {tuple(tensor.shape)}."
             )
+
+
+def check_unchanged(ref: AdapterRef) -> None:
+    """Refuse a version whose weights on disk are not those that were registered.
+
+    Raises:
+        InvalidAdapter: reason ``format``.
+    """
+    path = ref.folder / ADAPTER_WEIGHTS
+    if not path.is_file():
+        raise InvalidAdapter("format", "The adapter's files are gone: it was deleted a moment ago.")
+    if sha256_of(path) != ref.sha256:
+        raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
 
 
 def check_effect(base: torch.Tensor, adapted: torch.Tensor) -> None:

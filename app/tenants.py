@@ -8,11 +8,8 @@ import sqlite3
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Literal
 
 from ingest import Database
-
-Role = Literal["admin", "tenant"]
 
 CENTRAL_MIGRATIONS = {
     "central": [

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -165,9 +164,8 @@ def collate(features: Sequence[Feature], pad: int) -> dict[str, torch.Tensor]:
 
 
 def _with_lora(model: Any, config: TrainingConfig) -> Any:
-    model.config.hidden_dropout_prob = config.hidden_dropout
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout) and module is not model:
+        if isinstance(module, torch.nn.Dropout):
             module.p = config.hidden_dropout
     for layer in model.bert.encoder.layer:
         layer.attention.self.dropout.p = 0.0
@@ -259,10 +257,3 @@ def _resume(output: Path, config: TrainingConfig, examples: int, model: Any, opt
 
 def _settings(config: TrainingConfig, examples: int) -> str:
     return json.dumps({**asdict(config), "examples": examples}, sort_keys=True)
-
-
-def keep_adapter_only(folder: Path, destination: Path) -> None:
-    """Copy an adapter's two files, and nothing else, to ``destination``."""
-    destination.mkdir(parents=True, exist_ok=True)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        shutil.copyfile(folder / name, destination / name)
