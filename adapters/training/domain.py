@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
-from adapters.base_model import load_reader_base
+from adapters.base_model import load_reader_base, reader_dtype
 from adapters.squad import Question
 from adapters.training.reader import name_the_base
 from adapters.training.trainer import TrainingConfig, TrainingProgress, train_reader_adapter
@@ -31,7 +29,7 @@ def train_domain_adapter(
         InvalidTrainingData: see `train_reader_adapter`.
         ModelUnavailable: the reader's weights are missing.
     """
-    base = load_reader_base(dtype=torch.bfloat16, attention="eager")
+    base = load_reader_base(dtype=reader_dtype("auto"), attention="eager")
     train_reader_adapter(base, questions, output, config, report=report)
     name_the_base(output, base.adapter_base_name)
     return output

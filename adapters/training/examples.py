@@ -1,15 +1,13 @@
 """Training examples for the span reader: tokenised once, drawn afresh at every pass.
 
 A draw is either the question over its own paragraph, or one of two kinds of unanswerable pair, so that the reader
-learns to abstain: the question over a look-alike paragraph that does not hold the answer, or a question changed by
-rule (another name, another number, a negation, an antonym) over its own paragraph, the kinds of unanswerable question
-that Rajpurkar et al. 2018 describe. Knows tokenisers; knows no model.
+learns to abstain: the question over a look-alike paragraph that does not hold the answer, or a question altered by
+rule over its own paragraph. Knows tokenisers; knows no model.
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,20 +15,7 @@ from typing import Any
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from adapters.squad import Question, normalize_answer
-
-_NAME = re.compile(r"(?<=[a-z,] )(?:[A-Z][\w'-]+)(?: [A-Z][\w'-]+)*")
-_NUMBER = re.compile(r"\b\d[\d,.]*\b")
-_AUXILIARY = re.compile(r"\b(is|are|was|were|did|does|do|can|could|has|had|will|would|should)\b", re.I)
-_ANTONYMS = {
-    "first": "last", "last": "first", "most": "least", "least": "most", "more": "less", "less": "more",
-    "best": "worst", "worst": "best", "before": "after", "after": "before", "largest": "smallest",
-    "smallest": "largest", "highest": "lowest", "lowest": "highest", "increase": "decrease", "decrease": "increase",
-    "earliest": "latest", "latest": "earliest", "above": "below", "below": "above", "north": "south", "south": "north",
-    "east": "west", "west": "east", "good": "bad", "bad": "good", "long": "short", "large": "small", "small": "large",
-    "positive": "negative", "negative": "positive", "always": "never", "never": "always", "like": "dislike",
-    "old": "new", "new": "old", "start": "end", "began": "ended", "won": "lost", "lost": "won", "easy": "difficult",
-}  # fmt: skip
-_ANTONYM = re.compile(r"\b(" + "|".join(_ANTONYMS) + r")\b")
+from adapters.training.alterations import QuestionAlterer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +41,7 @@ class ExampleSource:
         tokenizer: a fast tokenizer with offsets.
         max_length: tokens of a pair at most; longer paragraphs are windowed around the answer.
         lookalike_share: share of draws over a look-alike paragraph.
-        altered_share: share of draws with a question changed by rule.
+        altered_share: share of draws with a question altered by ``alterer``.
     """
 
     def __init__(
@@ -67,6 +52,7 @@ class ExampleSource:
         max_length: int = 320,
         lookalike_share: float = 0.0,
         altered_share: float = 0.0,
+        alterer: QuestionAlterer | None = None,
         lookalikes: int = 6,
     ) -> None:
         self._questions = list(questions)
@@ -79,7 +65,7 @@ class ExampleSource:
         self._context_of = [number[q.context] for q in self._questions]
         self._contexts = [_tokenise(tokenizer, context) for context in contexts]
         self._question_ids = [_tokenise(tokenizer, q.question).ids[:64] for q in self._questions]
-        self._names = [match for q in self._questions for match in _NAME.findall(q.question)]
+        self._alterer = alterer or QuestionAlterer([q.question for q in self._questions])
         self._lookalikes = (
             _lookalikes(self._questions, contexts, self._context_of, lookalikes) if lookalike_share else []
         )
@@ -104,7 +90,7 @@ class ExampleSource:
                 self._question_ids[index], rng.choice(self._lookalikes[index]), None, rng, self.length(index)
             )
         if question.answerable and kind > 1 - self._altered_share:
-            altered = alter_question(question.question, question.context, self._names, rng)
+            altered = self._alterer.alter(question.question, question.context, rng)
             if altered is not None:
                 return self._encode(_tokenise(self._tokenizer, altered).ids[:64], self._context_of[index], None, rng)
         answer = rng.choice(question.answers) if question.answerable else None
@@ -137,56 +123,6 @@ class ExampleSource:
             start=first + shift if inside else 0,
             end=last + shift if inside else 0,
         )  # fmt: skip
-
-
-def alter_question(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
-    """A question that reads like the given one but is no longer answered by the context, or None if no rule applies."""
-    rules = [_other_name, _other_number, _antonym, _negation]
-    rng.shuffle(rules)
-    if rng.random() < 0.7:  # a changed name or number fools a reader far more often than an added "not"
-        rules.sort(key=lambda rule: rule in (_antonym, _negation))
-    for rule in rules:
-        altered = rule(question, context, names, rng)
-        if altered is not None:
-            return altered
-    return None
-
-
-def _other_name(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
-    found = list(_NAME.finditer(question))
-    if not found or not names:
-        return None
-    match = rng.choice(found)
-    for _ in range(8):
-        name = rng.choice(names)
-        if name not in context and name not in question:
-            return question[: match.start()] + name + question[match.end() :]
-    return None
-
-
-def _other_number(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
-    found = list(_NUMBER.finditer(question))
-    if not found:
-        return None
-    match = rng.choice(found)
-    digits = "".join(str(rng.randint(1, 9)) if c.isdigit() else c for c in match.group())
-    if digits in context:
-        return None
-    return question[: match.start()] + digits + question[match.end() :]
-
-
-def _antonym(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
-    match = _ANTONYM.search(question)
-    if match is None or _ANTONYMS[match.group()] in context:
-        return None
-    return question[: match.start()] + _ANTONYMS[match.group()] + question[match.end() :]
-
-
-def _negation(question: str, context: str, names: Sequence[str], rng: random.Random) -> str | None:
-    match = _AUXILIARY.search(question)
-    if match is None or " not " in question or "n't" in question or " not " in context:
-        return None
-    return f"{question[: match.end()]} not{question[match.end() :]}"
 
 
 def _tokenise(tokenizer: Any, text: str) -> _Tokens:

@@ -10,22 +10,20 @@ import json
 import os
 import queue
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
-from adapters.base_model import ADAPTER_CONFIG, load_encoder
+from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_encoder, reader_dtype
 from adapters.engine import Done, Event, Failed, Passage, PassageRead, Row
 from adapters.reader import ReaderEngine
 from adapters.spans import Calibration
 from adapters.squad import Question, f1_score
 from adapters.training.calibration import calibrate
-from adapters.training.examples import alter_question
-from adapters.training.trainer import TrainingConfig, TrainingProgress, train_reader_adapter
+from adapters.training.trainer import TrainingConfig, TrainingProgress, make_alterer, train_reader_adapter
 
-READER_CONFIG = TrainingConfig(
+_ANSWER = TrainingConfig(
     rank=32,
     alpha=64,
     learning_rate=1e-3,
@@ -38,6 +36,15 @@ READER_CONFIG = TrainingConfig(
     hidden_dropout=0.1,
     checkpoint_every=100,
 )
+_ABSTAIN = replace(
+    _ANSWER,
+    learning_rate=5e-4,
+    epochs=0.75,
+    schedule=((0.0, 1.0), (1.0, 0.0)),
+    lookalike_share=0.04,
+    altered_share=0.35,
+)
+READER_STAGES = (_ANSWER, _ABSTAIN)  # first to find answers, then to tell questions that only look answerable
 LENGTH_PENALTIES = (0.0, 0.1, 0.2)
 _UNCALIBRATED = Calibration(1.0, 0.0, 0.0)
 
@@ -50,19 +57,30 @@ def is_held_out(question: Question) -> bool:
 def train_reader(
     questions: Sequence[Question],
     output: Path,
-    config: TrainingConfig = READER_CONFIG,
+    stages: Sequence[TrainingConfig] = READER_STAGES,
     *,
     report: Callable[[TrainingProgress], None] = lambda _: None,
 ) -> Calibration:
     """Train the reader on a question set, calibrate it on the held-out part, and write both to ``output``.
 
+    Every stage goes on from the one before, in a folder of its own in ``output``; a stage whose folder holds a finished
+    adapter is not run again.
+
     Raises:
         InvalidTrainingData: see `train_reader_adapter`.
     """
-    base = load_encoder(dtype=torch.bfloat16, attention="eager")  # on CPUs its backward is the faster one
-    train_reader_adapter(base, [q for q in questions if not is_held_out(q)], output, config, report=report)
-    name_the_base(output, base.adapter_base_name)
-    return calibrate_reader(output, [q for q in questions if is_held_out(q)], config.seed)
+    trained, start = [q for q in questions if not is_held_out(q)], None
+    for number, config in enumerate(stages, start=1):
+        folder = output / f"stage-{number}"
+        if not (folder / ADAPTER_WEIGHTS).is_file():
+            base = load_encoder(dtype=reader_dtype("auto"), attention="eager")  # its backward is the faster one on CPUs
+            train_reader_adapter(base, trained, folder, config, start=start, report=report)
+        start = folder
+    assert start is not None  # noqa: S101
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        shutil.copyfile(start / name, output / name)
+    name_the_base(output, load_encoder().adapter_base_name)
+    return calibrate_reader(output, [q for q in questions if is_held_out(q)], stages[-1].seed)
 
 
 def name_the_base(folder: Path, name: str) -> None:
@@ -75,16 +93,12 @@ def name_the_base(folder: Path, name: str) -> None:
 def calibrate_reader(reader: Path, held_out: Sequence[Question], seed: int = 0) -> Calibration:
     """Calibrate a reader on questions of its own kind, and write ``calibration.json`` beside its weights."""
     rng = random.Random(seed)
+    alterer = make_alterer(load_encoder(), held_out)
     cases: list[tuple[str, Question, bool]] = []
-    contexts = sorted({q.context for q in held_out})
     for question in held_out:
         cases.append((question.question, question, True))
-        if rng.random() < 0.5:
-            altered = alter_question(question.question, question.context, [], rng)
-            cases += [(altered, question, False)] if altered else []
-        else:
-            other = Question(question.id, question.question, rng.choice(contexts), question.article, ())
-            cases += [(question.question, other, False)] if other.context != question.context else []
+        altered = alterer.alter(question.question, question.context, rng)
+        cases += [(altered, question, False)] if altered else []
     best: tuple[float, Calibration] | None = None
     for penalty in LENGTH_PENALTIES:
         _write(reader, replace(_UNCALIBRATED, length_penalty=penalty))

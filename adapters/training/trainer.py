@@ -23,10 +23,13 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, TaskType, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from adapters.base_model import ReaderBase
+from adapters.base_model import ADAPTER_WEIGHTS, ReaderBase, sha256_of
 from adapters.errors import InvalidTrainingData
 from adapters.squad import Question
+from adapters.training.alterations import QuestionAlterer, word_neighbours
 from adapters.training.examples import ExampleSource, Feature
 
 _CHECKPOINT = "checkpoint.pt"
@@ -77,6 +80,7 @@ def train_reader_adapter(
     output: Path,
     config: TrainingConfig,
     *,
+    start: Path | None = None,
     report: Callable[[TrainingProgress], None] = lambda _: None,
     report_every: int = 25,
 ) -> Path:
@@ -85,11 +89,15 @@ def train_reader_adapter(
     The base model's own weights are not changed, but LoRA layers are put into ``base.model``: use a model of its own.
     An interrupted run goes on from the checkpoint in ``output`` when called again with the same arguments.
 
+    Args:
+        start: the folder of an adapter of the same shape to begin with, instead of B = 0.
+
     Returns:
         The folder with ``adapter_config.json`` and ``adapter_model.safetensors``.
 
     Raises:
-        InvalidTrainingData: no question has an answer, or a checkpoint of other settings lies in ``output``.
+        InvalidTrainingData: no question has an answer, a checkpoint of other settings lies in ``output``, or the
+            adapter in ``start`` has another shape.
     """
     if not any(q.answerable for q in questions):
         raise InvalidTrainingData("The training set holds no answered question: nothing can be learned from it.")
@@ -101,14 +109,18 @@ def train_reader_adapter(
         max_length=config.max_length,
         lookalike_share=config.lookalike_share,
         altered_share=config.altered_share,
+        alterer=make_alterer(base, questions) if config.altered_share else None,
     )
     model = _with_lora(base.model, config)
+    if start is not None:
+        _load_weights(model, start)
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
     per_epoch = math.ceil(len(source) / config.batch_size)
     steps = max(1, round(config.epochs * per_epoch))
     output.mkdir(parents=True, exist_ok=True)
-    done = _resume(output, config, len(source), model, optimizer)
+    settings = _settings(config, len(source), start)
+    done = _resume(output, settings, config.seed, model, optimizer)
 
     started, losses = time.monotonic(), []
     for step in range(done, steps):
@@ -134,7 +146,7 @@ def train_reader_adapter(
             )
             losses = []
         if now % config.checkpoint_every == 0 and now < steps:
-            _save_checkpoint(output, config, len(source), now, model, optimizer)
+            _save_checkpoint(output, settings, now, model, optimizer)
     model.save_pretrained(str(output))
     for leftover in ("README.md", _CHECKPOINT):
         (output / leftover).unlink(missing_ok=True)
@@ -184,7 +196,7 @@ def _with_lora(model: Any, config: TrainingConfig) -> Any:
 def _step(
     model: Any, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter], batch: dict[str, torch.Tensor]
 ) -> float:
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=model.dtype == torch.bfloat16):
         out = model(**{k: batch[k] for k in ("input_ids", "attention_mask")})
     loss = (  # logits [B, T]
         F.cross_entropy(out.start_logits.float(), batch["start_positions"])
@@ -223,13 +235,11 @@ def _slices(items: list[int], size: int) -> Iterator[list[int]]:
         yield items[begin : begin + size]
 
 
-def _save_checkpoint(
-    output: Path, config: TrainingConfig, examples: int, step: int, model: Any, optimizer: torch.optim.Optimizer
-) -> None:
+def _save_checkpoint(output: Path, settings: str, step: int, model: Any, optimizer: torch.optim.Optimizer) -> None:
     temporary = output / (_CHECKPOINT + ".tmp")
     torch.save(
         {
-            "settings": _settings(config, examples),
+            "settings": settings,
             "step": step,
             "adapter": get_peft_model_state_dict(model),
             "optimizer": optimizer.state_dict(),
@@ -239,21 +249,38 @@ def _save_checkpoint(
     os.replace(temporary, output / _CHECKPOINT)
 
 
-def _resume(output: Path, config: TrainingConfig, examples: int, model: Any, optimizer: torch.optim.Optimizer) -> int:
+def _resume(output: Path, settings: str, seed: int, model: Any, optimizer: torch.optim.Optimizer) -> int:
     path = output / _CHECKPOINT
     if not path.is_file():
         return 0
     state = torch.load(path, weights_only=True)
-    if state["settings"] != _settings(config, examples):
+    if state["settings"] != settings:
         raise InvalidTrainingData(
             f"{path} belongs to a run with other settings; choose another output folder or remove that file."
         )
     set_peft_model_state_dict(model, state["adapter"])
     optimizer.load_state_dict(state["optimizer"])
     # Dropout draws follow from the step, so a resumed run differs from an unbroken one only in dropout masks.
-    torch.manual_seed(config.seed + int(state["step"]))
+    torch.manual_seed(seed + int(state["step"]))
     return int(state["step"])
 
 
-def _settings(config: TrainingConfig, examples: int) -> str:
-    return json.dumps({**asdict(config), "examples": examples}, sort_keys=True)
+def _settings(config: TrainingConfig, examples: int, start: Path | None) -> str:
+    begun_with = sha256_of(start / ADAPTER_WEIGHTS) if start else None
+    return json.dumps({**asdict(config), "examples": examples, "start": begun_with}, sort_keys=True)
+
+
+def _load_weights(model: Any, folder: Path) -> None:
+    try:
+        unexpected = set_peft_model_state_dict(model, load_file(folder / ADAPTER_WEIGHTS)).unexpected_keys
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InvalidTrainingData(f"{folder} holds no adapter of this shape to begin with: {error}") from error
+    if unexpected:
+        raise InvalidTrainingData(f"{folder} holds weights this adapter has no place for: {', '.join(unexpected)}")
+
+
+def make_alterer(base: ReaderBase, questions: Sequence[Question]) -> QuestionAlterer:
+    """An alterer that borrows from these questions and swaps words by the base's own embeddings."""
+    texts = [question.question for question in questions]
+    embeddings = base.model.get_input_embeddings().weight.detach().float().numpy()  # [V, d]
+    return QuestionAlterer(texts, word_neighbours(texts, base.tokenizer, embeddings))

@@ -18,9 +18,10 @@ from adapters.base_model import load_encoder, load_reader_base
 from adapters.errors import InvalidTrainingData
 from adapters.squad import Answer, Question, exact_match, f1_score, read_squad
 from adapters.training import TrainingConfig, TrainingProgress, train_domain_adapter
+from adapters.training.alterations import QuestionAlterer, word_neighbours
 from adapters.training.calibration import calibrate
 from adapters.training.domain import DOMAIN_CONFIG
-from adapters.training.examples import ExampleSource, alter_question
+from adapters.training.examples import ExampleSource
 from adapters.training.trainer import learning_rate_share, train_reader_adapter
 
 CITIES = ("Aldmoor", "Brinfell", "Carrowick", "Dunhaven", "Eastmere", "Farrowby", "Glenrath", "Hollowell")
@@ -80,13 +81,31 @@ def test_a_long_paragraph_is_windowed_around_its_answer() -> None:
         assert base.tokenizer.decode(feature.input_ids[feature.start : feature.end + 1]) == "under the third stone"
 
 
-def test_an_altered_question_is_another_question_the_context_does_not_answer() -> None:
+def test_an_altered_question_is_another_question() -> None:
     question, context = "When did Anna Brandt build the first tower in 1874?", "Anna Brandt built the tower in 1874."
-    names = ["Ida Holm", "Anna Brandt"]
-    altered = {alter_question(question, context, names, random.Random(seed)) for seed in range(40)}
+    alterer = QuestionAlterer(["Where did Ida Holm live?", question], {"build": ["destroy"], "tower": ["bridge"]})
+    altered = {alterer.alter(question, context, random.Random(seed)) for seed in range(60)}
     assert question not in altered
-    assert len(altered) > 3
-    assert alter_question("where", "there", [], random.Random(0)) is None
+    assert "When did Anna Brandt build the first bridge in 1874?" in altered
+    assert "When did Ida Holm build the first tower in 1874?" in altered
+    assert "When did Anna Brandt build the last tower in 1874?" in altered
+    assert "When did not Anna Brandt build the first tower in 1874?" in altered
+    assert any("1874" not in text for text in altered if text)
+
+
+def test_a_question_no_rule_applies_to_is_not_altered() -> None:
+    assert QuestionAlterer([]).alter("where", "there", random.Random(0)) is None
+
+
+@pytest.mark.model
+def test_a_words_neighbours_are_other_words_of_the_questions_used_like_it() -> None:
+    base = load_encoder()
+    questions = ["river lake bridge tower castle mountain village doctor teacher painter writer lawyer"]
+    embeddings = base.model.get_input_embeddings().weight.detach().numpy()
+    nearest = word_neighbours(questions, base.tokenizer, embeddings, skip=0, count=3)
+    assert "lake" in nearest["river"]
+    assert "writer" in nearest["painter"]
+    assert "river" not in nearest["river"]
 
 
 def test_the_learning_rate_warms_up_and_follows_the_schedule() -> None:
