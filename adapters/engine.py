@@ -43,6 +43,11 @@ class Row:
         adapter: None means the base model.
         max_tokens: tokens an answer may have at most, at least 1.
         min_confidence: below it the engine abstains; None takes the engine's calibrated threshold, 0 never abstains.
+        temperature: 0 takes the likeliest token at each step; above 0 tokens are drawn from the scores divided by it.
+            This and the next three are a language model's; a reader, which chooses a span, takes no notice of them.
+        top_p: draw only from the likeliest tokens that together have this probability, above 0 and up to 1.
+        seed: a row with the same seed draws the same tokens again; None draws anew each time.
+        stop: texts that end an answer; the answer is what stands before the first of them.
     """
 
     question: str
@@ -52,6 +57,10 @@ class Row:
     min_confidence: float | None = None
     share_key: str = ""
     cache_salt: str = ""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
