@@ -147,6 +147,9 @@ async def _from_files(request: Request) -> list[NewDocument]:
         unknown = set(form) - {"files", "metadata", "collection"}
         if unknown:
             raise Problem(422, "invalid_request", f"Unknown form fields: {', '.join(sorted(unknown))[:200]}.")
+        for field in ("metadata", "collection"):
+            if len(form.getlist(field)) > 1:
+                raise Problem(422, "invalid_request", f"{field}: was sent more than once; send it once, for all files.")
         metadata = _metadata(await _content(form.get("metadata")))
         collection = _collection(form.get("collection"))
         return [

@@ -45,14 +45,23 @@ class ParseLimits:
     """What a file may ask for before it is refused.
 
     Attributes:
-        pages: most pages of a PDF.
-        unpacked_bytes: most bytes a zip-based file may declare to unpack to.
+        pages: most pages of a PDF, or slides of a presentation.
+        rows: most rows of a spreadsheet, over all its sheets.
         characters: most characters of text.
+        unpacked_bytes: most bytes a zip file, such as every modern office file, may declare to unpack to.
+        ratio: to how many times its size a zip file may unpack.
+        entries: most entries of a zip file.
     """
 
     pages: int = 5_000
-    unpacked_bytes: int = 512 * 1024 * 1024
+    rows: int = 200_000
     characters: int = 100_000_000
+    unpacked_bytes: int = 512 * 1024 * 1024
+    ratio: int = 200
+    entries: int = 10_000
+
+
+DEFAULT_LIMITS = ParseLimits()
 
 
 _FORBIDDEN = re.compile(

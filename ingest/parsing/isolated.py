@@ -17,8 +17,7 @@ import threading
 
 from ingest.errors import UnreadableDocument
 from ingest.parsing.child import PARSED
-from ingest.parsing.dispatch import DEFAULT_LIMITS
-from ingest.parsing.document import ParsedDocument, ParseLimits
+from ingest.parsing.document import DEFAULT_LIMITS, ParsedDocument, ParseLimits
 from ingest.parsing.wire import document_from_bytes, read_frame, write_frame
 
 _BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from ingest.parsing.child import main; main()"

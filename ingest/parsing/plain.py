@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from ingest.errors import UnreadableDocument
-from ingest.parsing.detection import MARKDOWN, PLAIN
+from ingest.parsing.detection import MARKDOWN, PLAIN, binary
 from ingest.parsing.document import Heading, ParsedDocument, clean_text, one_line
 
 _BYTE_ORDER_MARKS = (
@@ -23,8 +23,6 @@ _CONTROL_BYTES = bytes(code for code in (*range(9), *range(14, 32), 127) if code
 _MOST_CONTROL = 0.01
 _FEW_FOREIGN = 0.1
 _DETECTION_BYTES = 1024 * 1024
-
-_BINARY = "the file looks like a binary file, not text"
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
@@ -90,7 +88,7 @@ def decode(content: bytes) -> str:
         if content.startswith(mark):
             return _checked(content, encoding)
     if b"\x00" in content or _control_share(content) > _MOST_CONTROL:
-        raise UnreadableDocument(_BINARY)
+        raise binary()
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
@@ -116,7 +114,7 @@ def _checked(content: bytes, encoding: str) -> str:
     except UnicodeDecodeError as error:
         raise UnreadableDocument(f"the file begins as {encoding} but does not go on so: it is damaged") from error
     if "\x00" in text:
-        raise UnreadableDocument(_BINARY)
+        raise binary()
     return text
 
 

@@ -44,8 +44,8 @@ def parse_html(content: bytes) -> ParsedDocument:
     Raises:
         UnreadableDocument: the content is no HTML at all.
     """
-    source = _decode(content)
-    main = _Renderer()
+    source = decode_html(content)
+    main = _Renderer(TextBuilder())
     title: str | None = None
     from trafilatura import bare_extraction
 
@@ -69,7 +69,26 @@ def parse_html(content: bytes) -> ParsedDocument:
     return main.builder.finish(HTML, title or page_title)
 
 
-def _decode(content: bytes) -> str:
+def write_html(source: str, builder: TextBuilder) -> None:
+    """Append everything a browser would show of ``source`` to ``builder``; for pages without frames around them."""
+    root = _tree(source)
+    if root is not None:
+        _Renderer(builder, skip=_INVISIBLE).render(root)
+
+
+def first_heading(source: str) -> str | None:
+    """The words of the first heading of a page."""
+    root = _tree(source)
+    found = root.xpath("//h1 | //h2 | //h3 | //h4 | //h5 | //h6") if root is not None else []
+    return next((text for each in found if (text := _text_of(each))), None)
+
+
+def decode_html(content: bytes) -> str:
+    """Bytes as text: UTF-8, or the encoding the page declares, or by detection.
+
+    Raises:
+        UnreadableDocument: the content is binary.
+    """
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -84,28 +103,35 @@ def _decode(content: bytes) -> str:
 
 def _visible(source: str) -> tuple[_Renderer, str | None]:
     """Everything a browser would show, without the page's frames where something is left without them."""
+    root = _tree(source)
+    if root is None:
+        raise UnreadableDocument("the HTML holds nothing that can be read")
+    titles = root.xpath("//title/text() | //h1//text()")
+    inner = _Renderer(TextBuilder(), skip=_INVISIBLE | _FRAMES)
+    inner.render(root)
+    if inner.builder.length == 0:
+        inner = _Renderer(TextBuilder(), skip=_INVISIBLE)
+        inner.render(root)
+    return inner, str(titles[0]) if titles else None
+
+
+def _tree(source: str) -> Any | None:
+    """The page as lxml elements; ``None`` when there is not one."""
     from lxml import etree, html  # type: ignore[import-untyped]
 
     try:
         # Bytes, because lxml refuses text that carries an encoding declaration.
         parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True)
-        root = html.document_fromstring(source.encode("utf-8", "replace"), parser=parser)
-    except (etree.ParserError, etree.XMLSyntaxError, ValueError) as error:
-        raise UnreadableDocument(f"the HTML cannot be read ({error})") from error
-    titles = root.xpath("//title/text() | //h1//text()")
-    inner = _Renderer(skip=_INVISIBLE | _FRAMES)
-    inner.render(root)
-    if inner.builder.length == 0:
-        inner = _Renderer(skip=_INVISIBLE)
-        inner.render(root)
-    return inner, str(titles[0]) if titles else None
+        return html.document_fromstring(source.encode("utf-8", "replace"), parser=parser)
+    except (etree.ParserError, etree.XMLSyntaxError, ValueError):
+        return None
 
 
 class _Renderer:
     """Writes a tree of HTML elements, or of trafilatura's, as blocks of text."""
 
-    def __init__(self, skip: frozenset[str] = frozenset()) -> None:
-        self.builder = TextBuilder()
+    def __init__(self, builder: TextBuilder, skip: frozenset[str] = frozenset()) -> None:
+        self.builder = builder
         self._skip = skip
         self._inline: list[str] = []
         self._separator = "\n\n"

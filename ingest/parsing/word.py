@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ingest.errors import UnreadableDocument
+from ingest.parsing.container import open_container, refuse_encrypted
 from ingest.parsing.detection import DOCX
 from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line, squeeze_spaces, table_row
 
@@ -27,9 +28,10 @@ def parse_docx(content: bytes, limits: ParseLimits) -> ParsedDocument:
     """The text of a Word document.
 
     Raises:
-        UnreadableDocument: the file is damaged, or would unpack to more than ``limits.unpacked_bytes``.
+        UnreadableDocument: the file is damaged, or larger than the limits.
     """
-    _check_size(content, limits)
+    with open_container(content, limits, "Word document") as archive:
+        refuse_encrypted(archive, "Word document")
     import docx
     from docx.opc.exceptions import OpcError
     from lxml import etree  # type: ignore[import-untyped]
@@ -63,21 +65,6 @@ def parse_docx(content: bytes, limits: ParseLimits) -> ParsedDocument:
             builder.block(f"- {text}" if item else text, "\n" if item and in_list else "\n\n")
             in_list = item
     return builder.finish(DOCX, _own_title(document.core_properties.title) or title)
-
-
-def _check_size(content: bytes, limits: ParseLimits) -> None:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            encrypted = any(entry.flag_bits & 1 for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise UnreadableDocument(f"the Word document is damaged ({error})") from error
-    if encrypted:
-        raise UnreadableDocument("the Word document is password-protected; remove the password and upload it again")
-    if unpacked > limits.unpacked_bytes:
-        raise UnreadableDocument(
-            f"the Word document would unpack to {unpacked // 2**20} MB, allowed are {limits.unpacked_bytes // 2**20} MB"
-        )
 
 
 def _blocks(parent: Any) -> Iterator[Any]:

@@ -180,6 +180,8 @@ def test_a_strange_file_name_is_only_shown(tenant: httpx.Client, name: str) -> N
         {"files": {"files": b"x"}, "data": {"metadata": "no json"}},
         {"files": {"files": b"x"}, "data": {"metadata": "[]"}},
         {"files": {"files": b"x"}, "data": {"colection": "typo"}},
+        {"files": {"files": b"x"}, "data": {"metadata": ['{"a": 1}', '{"a": 2}']}},
+        {"files": {"files": b"x"}, "data": {"collection": ["one", "two"]}},
         {"data": {"files": "not a file"}},
         {"content": b"plain text", "headers": {"Content-Type": "text/plain"}},
         {"content": b"--x\r\nbroken", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},

@@ -133,7 +133,7 @@ def test_an_unreadable_file_fails_with_its_reason_and_can_be_tried_again(corpus:
     assert corpus.process(added.id, InProcessParser()) == "failed"
     document = corpus.document(added.id)
     assert document.status == "failed"
-    assert "looks like a binary file" in (document.error or "")
+    assert "a binary file" in (document.error or "")
     again = add(corpus, "\x00\x01binary", name="y.txt", is_text=False, title="Second try")
     assert (again.id, again.status, again.duplicate) == (added.id, "pending", True)
     assert (corpus.document(added.id).title, corpus.document(added.id).error) == ("Second try", None)

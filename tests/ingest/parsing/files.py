@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import docx
+import openpyxl
+import pptx
 from fpdf import FPDF
 
 PARAGRAPH = (
@@ -53,3 +56,55 @@ def word(fill: Any) -> bytes:
     content = io.BytesIO()
     document.save(content)
     return content.getvalue()
+
+
+def archive(files: Mapping[str, str | bytes]) -> bytes:
+    """A zip of ``files``, deflated."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, data in files.items():
+            target.writestr(name, data)
+    return content.getvalue()
+
+
+def workbook(sheets: Mapping[str, Iterable[Sequence[Any]]]) -> bytes:
+    """An XLSX with the rows of each sheet."""
+    book = openpyxl.Workbook(write_only=True)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
+
+
+def slides(fill: Any) -> bytes:
+    """A PPTX that ``fill(presentation)`` wrote."""
+    presentation = pptx.Presentation()
+    fill(presentation)
+    content = io.BytesIO()
+    presentation.save(content)
+    return content.getvalue()
+
+
+def book(chapters: Sequence[tuple[str, str]], titles: Mapping[str, str], title: str = "A book") -> bytes:
+    """An EPUB of (file name, body) in the order of the spine, with the titles of its table of contents."""
+    manifest = "".join(
+        f'<item id="c{n}" href="{name}" media-type="application/xhtml+xml"/>' for n, (name, _) in enumerate(chapters)
+    )
+    spine = "".join(f'<itemref idref="c{n}"/>' for n in range(len(chapters)))
+    links = "".join(f'<li><a href="{target}">{words}</a></li>' for target, words in titles.items())
+    return archive(
+        {
+            "mimetype": "application/epub+zip",
+            "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+            '<rootfile full-path="OPS/book.opf"/></rootfiles></container>',
+            "OPS/book.opf": '<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/">'
+            f"<metadata><dc:title>{title}</dc:title></metadata><manifest>{manifest}"
+            '<item id="nav" href="nav.xhtml" properties="nav" media-type="application/xhtml+xml"/></manifest>'
+            f"<spine>{spine}</spine></package>",
+            "OPS/nav.xhtml": f"<html><body><nav><ol>{links}</ol></nav></body></html>",
+        }
+        | {f"OPS/{name}": f"<html><body>{body}</body></html>" for name, body in chapters}
+    )  # fmt: skip

@@ -59,7 +59,7 @@ def test_the_child_answers_what_this_process_would(parser: ParserProcess, name: 
 def test_reasons_come_back_and_the_child_stays(parser: ParserProcess) -> None:
     parser.parse("a.txt", b"x")
     pid = parser.pid
-    with pytest.raises(UnreadableDocument, match="looks like a binary file"):
+    with pytest.raises(UnreadableDocument, match="not text but a binary file"):
         parser.parse("a.txt", b"\x00")
     with pytest.raises(UnreadableDocument, match="is empty"):
         parser.parse("a.txt", b"")
