@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ingest.database import Database
     from ingest.embedding import Embedder, SentenceTransformerEmbedder, embedded_text, foreign_script
     from ingest.errors import (
+        CompletionFailed,
+        CompletionTooLong,
         DocumentNotReady,
         EmbedderUnavailable,
         IncompatibleDatabase,
@@ -21,21 +23,33 @@ if TYPE_CHECKING:
         IngestError,
         InvalidDocument,
         InvalidFilter,
+        SplitUnavailable,
         UnknownDocument,
         UnreadableDocument,
     )
     from ingest.filters import compile_filter
     from ingest.parsing import Heading, Page, ParsedDocument, ParseLimits, ParserProcess, parse
-    from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, Parser, StoredChunk
+    from ingest.records import (
+        AddedDocument,
+        Counts,
+        DocumentRecord,
+        DocumentSplit,
+        FoundPassage,
+        NewDocument,
+        Parser,
+        StoredChunk,
+    )
     from ingest.schema import DOCUMENT_MIGRATIONS
     from ingest.sentences import sentences
-    from ingest.splitting import Chunk, SplitConfig, split_recursive
+    from ingest.splitting import METHODS, Chunk, Complete, Method, SplitConfig, SplitResult, split
 
 _HOMES = {
     "ingest.corpus": ("Corpus",),
     "ingest.database": ("Database",),
     "ingest.embedding": ("Embedder", "SentenceTransformerEmbedder", "embedded_text", "foreign_script"),
     "ingest.errors": (
+        "CompletionFailed",
+        "CompletionTooLong",
         "DocumentNotReady",
         "EmbedderUnavailable",
         "IncompatibleDatabase",
@@ -43,6 +57,7 @@ _HOMES = {
         "IngestError",
         "InvalidDocument",
         "InvalidFilter",
+        "SplitUnavailable",
         "UnknownDocument",
         "UnreadableDocument",
     ),
@@ -52,6 +67,7 @@ _HOMES = {
         "AddedDocument",
         "Counts",
         "DocumentRecord",
+        "DocumentSplit",
         "FoundPassage",
         "NewDocument",
         "Parser",
@@ -59,19 +75,24 @@ _HOMES = {
     ),
     "ingest.schema": ("DOCUMENT_MIGRATIONS",),
     "ingest.sentences": ("sentences",),
-    "ingest.splitting": ("Chunk", "SplitConfig", "split_recursive"),
+    "ingest.splitting": ("METHODS", "Chunk", "Complete", "Method", "SplitConfig", "SplitResult", "split"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DOCUMENT_MIGRATIONS",
+    "METHODS",
     "AddedDocument",
     "Chunk",
+    "Complete",
+    "CompletionFailed",
+    "CompletionTooLong",
     "Corpus",
     "Counts",
     "Database",
     "DocumentNotReady",
     "DocumentRecord",
+    "DocumentSplit",
     "Embedder",
     "EmbedderUnavailable",
     "FoundPassage",
@@ -81,6 +102,7 @@ __all__ = [
     "IngestError",
     "InvalidDocument",
     "InvalidFilter",
+    "Method",
     "NewDocument",
     "Page",
     "ParseLimits",
@@ -89,6 +111,8 @@ __all__ = [
     "ParserProcess",
     "SentenceTransformerEmbedder",
     "SplitConfig",
+    "SplitResult",
+    "SplitUnavailable",
     "StoredChunk",
     "UnknownDocument",
     "UnreadableDocument",
@@ -97,7 +121,7 @@ __all__ = [
     "foreign_script",
     "parse",
     "sentences",
-    "split_recursive",
+    "split",
 ]
 
 

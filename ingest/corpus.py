@@ -21,15 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest import document_store as store
+from ingest import split_store
 from ingest.database import Database
 from ingest.embedding import Embedder, embedded_text
-from ingest.errors import DocumentNotReady, IndexMismatch, UnreadableDocument
+from ingest.errors import DocumentNotReady, IndexMismatch, SplitUnavailable, UnreadableDocument
 from ingest.filters import compile_filter
 from ingest.parsing.detection import MARKDOWN, PLAIN
 from ingest.parsing.document import ParsedDocument
 from ingest.parsing.plain import markdown_headings
 from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, Parser, StoredChunk
-from ingest.splitting import Chunk, SplitConfig, split_recursive
+from ingest.splitting import Complete, SplitConfig, SplitResult, check_available, split
 from ingest.vector_index import VectorIndex
 
 DEFAULT_SPLIT = SplitConfig()
@@ -43,7 +44,7 @@ class _Read:
 
     title: str | None
     parsed: ParsedDocument
-    chunks: list[Chunk]
+    split: SplitResult
 
 
 class Corpus:
@@ -52,13 +53,21 @@ class Corpus:
     Args:
         database: a database with ``DOCUMENT_MIGRATIONS``; stays open when the corpus is no longer used.
         embedder: makes the vectors of chunks and queries.
-        split: how large chunks are.
+        split: how documents are split that bring nothing of their own, while ``set_default_split`` was not called.
+        complete: a language model, for agentic splitting; ``None`` where there is none.
     """
 
-    def __init__(self, database: Database, embedder: Embedder, split: SplitConfig = DEFAULT_SPLIT) -> None:
+    def __init__(
+        self,
+        database: Database,
+        embedder: Embedder,
+        split: SplitConfig = DEFAULT_SPLIT,
+        complete: Complete | None = None,
+    ) -> None:
         self._database = database
         self._embedder = embedder
         self._split = split
+        self._complete_text = complete
         self._index: VectorIndex | None = None
         self._index_lock = threading.Lock()  # never held while waiting for the writer
 
@@ -66,12 +75,30 @@ class Corpus:
         """Add a document as pending, inside the caller's write transaction.
 
         The same content again in its collection is the existing document (``duplicate``); if that had failed, it is
-        pending again, with the new title, name and metadata.
+        pending again, with the new title, name, metadata and way of splitting.
 
         Raises:
             InvalidDocument: title, name, collection or metadata cannot be stored.
+            SplitUnavailable: it is to be split by a model that is not there.
         """
-        return store.insert(connection, document)
+        chosen = document.split or split_store.default_split(connection) or self._split
+        check_available(chosen, self._complete_text)
+        return store.insert(connection, document, chosen)
+
+    def default_split(self) -> SplitConfig:
+        """How documents that bring nothing of their own are split."""
+        with self._database.read() as connection:
+            return split_store.default_split(connection) or self._split
+
+    def set_default_split(self, chosen: SplitConfig) -> None:
+        """Set how documents that bring nothing of their own are split, from the next one on; those there stay.
+
+        Raises:
+            SplitUnavailable: it needs a model that is not there.
+        """
+        check_available(chosen, self._complete_text)
+        with self._database.write() as connection:
+            split_store.set_default_split(connection, chosen)
 
     def process(
         self,
@@ -111,7 +138,7 @@ class Corpus:
         outcomes: dict[str, Outcome] = {}
         read: dict[str, _Read] = {}
         for document_id in document_ids:
-            found = "stopped" if should_stop() else self._read(document_id, parser)
+            found = "stopped" if should_stop() else self._read(document_id, parser, should_stop)
             if isinstance(found, _Read):
                 read[document_id] = found
             else:
@@ -121,7 +148,7 @@ class Corpus:
             return outcomes | dict.fromkeys(read, "stopped")
         return outcomes | self._complete(read, vectors)
 
-    def _read(self, document_id: str, parser: Parser) -> _Read | Outcome:
+    def _read(self, document_id: str, parser: Parser, should_stop: Callable[[], bool]) -> _Read | Outcome:
         """A pending document, parsed and split; or what became of it."""
         with self._database.read() as connection:
             original = store.original(connection, document_id)
@@ -134,10 +161,11 @@ class Corpus:
                 parsed = _given_text(original.name, original.content)
             else:
                 parsed = parser.parse(original.name, original.content)
-        except UnreadableDocument as error:
+            done = split(parsed, original.split or self._split, self._encode_and_rest, self._complete_text, should_stop)
+        except (UnreadableDocument, SplitUnavailable) as error:
             with self._database.write() as connection:
                 return "failed" if store.fail(connection, document_id, str(error)) else "stopped"
-        return _Read(original.title or parsed.title, parsed, split_recursive(parsed, self._split))
+        return "stopped" if done is None else _Read(original.title or parsed.title, parsed, done)
 
     def _complete(self, read: Mapping[str, _Read], vectors: Sequence[NDArray[np.float32]]) -> dict[str, Outcome]:
         outcomes: dict[str, Outcome] = {}
@@ -145,8 +173,10 @@ class Corpus:
         with self._database.write() as connection:
             self._check_embedder(connection)
             for (document_id, each), own in zip(read.items(), vectors, strict=True):
-                numbers = store.complete(connection, document_id, each.parsed, each.chunks, own)
+                numbers = store.complete(connection, document_id, each.parsed, each.split.chunks, own)
                 if numbers is not None:
+                    if each.split.note is not None:
+                        split_store.note_split(connection, document_id, each.split.note)
                     completed.append((document_id, numbers, own))
                     outcomes[document_id] = "ready"
                 else:  # deleted meanwhile, or done by another call
@@ -292,7 +322,7 @@ class Corpus:
         inputs = [
             embedded_text(each.title, each.parsed.text[chunk.start : chunk.end])
             for each in read
-            for chunk in each.chunks
+            for chunk in each.split.chunks
         ]
         vectors = np.empty((len(inputs), self._embedder.dimension), dtype=np.float32)  # [n, d]
         # Longest first over all of them, so that each portion pads as little as one large call would.
@@ -302,11 +332,16 @@ class Corpus:
             if should_stop():
                 return None
             portion = order[first : first + _EMBED_AT_ONCE]
-            vectors[portion] = self._embedder.encode([inputs[index] for index in portion])
-            time.sleep(0.001)  # locks are not fair: without a rest a question would wait for the whole document
+            vectors[portion] = self._encode_and_rest([inputs[index] for index in portion])
             on_progress(first + len(portion), len(inputs))
-        ends = np.cumsum([len(each.chunks) for each in read])  # [documents]
+        ends = np.cumsum([len(each.split.chunks) for each in read])  # [documents]
         return np.split(vectors, ends[:-1]) if read else []
+
+    def _encode_and_rest(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of ``texts``, float32 ``[len(texts), dimension]``."""
+        vectors = self._embedder.encode(texts)
+        time.sleep(0.001)  # locks are not fair: without a rest a question would wait for the whole document
+        return vectors
 
     def _publish(self, document_id: str, numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Add a committed document to the index, unless there is none or the document is gone again."""

@@ -22,8 +22,17 @@ from numpy.typing import NDArray
 from ingest.errors import InvalidDocument, UnknownDocument
 from ingest.filters import Predicate
 from ingest.parsing.document import Heading, Page, ParsedDocument
-from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, StoredChunk
-from ingest.splitting import Chunk, place_of
+from ingest.records import (
+    AddedDocument,
+    Counts,
+    DocumentRecord,
+    DocumentSplit,
+    FoundPassage,
+    NewDocument,
+    StoredChunk,
+)
+from ingest.split_store import split_config, split_json
+from ingest.splitting import Chunk, SplitConfig, place_of
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _MOST_METADATA_CHARACTERS = 65_536
@@ -33,23 +42,27 @@ _EMBEDDER = "embedder"
 
 _DOCUMENT_COLUMNS = (
     "id, collection, coalesce(title, name) AS title, name, media_type, metadata, sha256, bytes, characters, "
-    "chunks, pages, status, error, created_at, updated_at"
+    "chunks, pages, status, error, created_at, updated_at, split"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A document as it arrived."""
+    """A document as it arrived. ``split``: how to split it; ``None`` where that was not noted."""
 
     status: str
     title: str | None
     name: str
     is_text: bool
     content: bytes
+    split: SplitConfig | None
 
 
-def insert(connection: sqlite3.Connection, document: NewDocument) -> AddedDocument:
+def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitConfig) -> AddedDocument:
     """Add a document as pending, or find the one with the same content; a failed one becomes pending again.
+
+    Args:
+        split: how the document will be split; an existing one that is not failed keeps its own.
 
     Raises:
         InvalidDocument: title, name, collection or metadata cannot be stored.
@@ -67,7 +80,7 @@ def insert(connection: sqlite3.Connection, document: NewDocument) -> AddedDocume
         document_id = uuid.uuid4().hex
         connection.execute(
             "INSERT INTO documents (id, collection, title, name, is_text, metadata, sha256, bytes, status, created_at, "
-            "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)",
+            "updated_at, split) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
             (
                 document_id,
                 document.collection,
@@ -79,6 +92,7 @@ def insert(connection: sqlite3.Connection, document: NewDocument) -> AddedDocume
                 len(document.content),
                 now,
                 now,
+                split_json(split),
             ),
         )
         connection.execute(
@@ -88,9 +102,9 @@ def insert(connection: sqlite3.Connection, document: NewDocument) -> AddedDocume
     if existing["status"] != "failed":
         return AddedDocument(existing["id"], existing["title"], existing["status"], duplicate=True)
     connection.execute(
-        "UPDATE documents SET status = 'pending', error = NULL, title = ?, name = ?, metadata = ?, updated_at = ? "
-        "WHERE id = ?",
-        (title, document.name, metadata, now, existing["id"]),
+        "UPDATE documents SET status = 'pending', error = NULL, title = ?, name = ?, metadata = ?, updated_at = ?, "
+        "split = ? WHERE id = ?",
+        (title, document.name, metadata, now, split_json(split), existing["id"]),
     )
     return AddedDocument(existing["id"], title or document.name, "pending", duplicate=True)
 
@@ -98,12 +112,14 @@ def insert(connection: sqlite3.Connection, document: NewDocument) -> AddedDocume
 def original(connection: sqlite3.Connection, document_id: str) -> Original | None:
     """A document as it arrived; ``None`` when it is not (or no longer) there."""
     row = connection.execute(
-        "SELECT status, title, name, is_text, content FROM documents JOIN originals ON document_id = id WHERE id = ?",
+        "SELECT status, title, name, is_text, content, split FROM documents JOIN originals ON document_id = id "
+        "WHERE id = ?",
         (_key(document_id),),
     ).fetchone()
     if row is None:
         return None
-    return Original(row["status"], row["title"], row["name"], bool(row["is_text"]), row["content"])
+    split = split_config(row["split"])
+    return Original(row["status"], row["title"], row["name"], bool(row["is_text"]), row["content"], split)
 
 
 def complete(
@@ -381,6 +397,7 @@ def _checked(document: NewDocument) -> str:
 def _document(row: sqlite3.Row) -> DocumentRecord:
     fields: dict[str, Any] = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates over values
     fields["metadata"] = json.loads(fields["metadata"])
+    fields["split"] = DocumentSplit(**json.loads(fields["split"])) if fields["split"] else None
     return DocumentRecord(**fields)
 
 

@@ -6,6 +6,9 @@ IngestError
 ├── InvalidFilter          a metadata filter is malformed; the message says where and what is allowed
 ├── UnknownDocument        no such document in this corpus
 ├── DocumentNotReady       the document has no text (yet): it is pending, or it failed
+├── SplitUnavailable       a way of splitting needs a model that is not there
+├── CompletionFailed       a language model gave no (whole) answer
+│   └── CompletionTooLong  it was given more than it can read
 ├── EmbedderUnavailable    the embedding model cannot be loaded
 ├── IndexMismatch          the stored vectors were made by another embedder
 ├── DatabaseClosed         the database was closed while it was asked: its tenant is gone, or the service stops
@@ -37,6 +40,18 @@ class UnknownDocument(IngestError):
 
 class DocumentNotReady(IngestError):
     """The document is there but has no text: it is still pending, or it failed."""
+
+
+class SplitUnavailable(IngestError):
+    """A way of splitting needs a model that is not there. The message says what to do."""
+
+
+class CompletionFailed(IngestError):
+    """A language model that was asked while splitting gave no answer, or did not come to its end."""
+
+
+class CompletionTooLong(CompletionFailed):
+    """A language model was given more than it can read at once."""
 
 
 class EmbedderUnavailable(IngestError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from ingest.parsing.document import ParsedDocument
+from ingest.splitting import Method, SplitConfig
 
 Status = Literal["pending", "ready", "failed"]
 DEFAULT_COLLECTION = "default"
@@ -33,6 +34,7 @@ class NewDocument:
         metadata: a JSON object to filter by.
         collection: groups documents inside a tenant.
         is_text: ``content`` is text and is kept exactly as given; otherwise it is a file to be parsed.
+        split: how to split it; ``None`` takes the corpus' default.
     """
 
     title: str | None
@@ -41,6 +43,7 @@ class NewDocument:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     collection: str = DEFAULT_COLLECTION
     is_text: bool = False
+    split: SplitConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,21 @@ class AddedDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentSplit:
+    """How a document is split. ``note``: what did not go as the method means it."""
+
+    method: Method
+    size: int
+    overlap: int
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentRecord:
     """A document as it is stored, without its text.
 
     Attributes:
+        split: ``None`` for a document of before this was noted.
         error: why it failed; ``None`` otherwise.
         created_at, updated_at: ISO 8601 in UTC.
     """
@@ -77,6 +91,7 @@ class DocumentRecord:
     error: str | None
     created_at: str
     updated_at: str
+    split: DocumentSplit | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,4 +68,12 @@ DOCUMENT_MIGRATIONS: Final[list[str]] = [
         value TEXT NOT NULL
     );
     """,
+    """
+    ALTER TABLE documents ADD COLUMN split TEXT;   -- JSON: {"method", "size", "overlap", "note"}; NULL: not noted then
+
+    CREATE TABLE default_split (                   -- of documents that bring none; at most one row
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        split TEXT NOT NULL                        -- JSON: {"method", "size", "overlap"}
+    );
+    """,
 ]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ingest.parsing.document import Heading, Page, ParsedDocument
-from ingest.splitting import Chunk, SplitConfig, split_recursive
+from ingest.splitting import Chunk, SplitConfig, split
 
 CONFIG = SplitConfig()
 
@@ -18,6 +16,12 @@ def document(text: str, *headings: tuple[str, int]) -> ParsedDocument:
     """A document whose headings are the first lines with these words."""
     found = tuple(Heading(text.index(title), level, title) for title, level in headings)
     return ParsedDocument(text=text, media_type="text/plain", headings=found)
+
+
+def split_recursive(parsed: ParsedDocument, config: SplitConfig) -> list[Chunk]:
+    done = split(parsed, config)
+    assert done is not None
+    return done.chunks
 
 
 def texts(parsed: ParsedDocument, config: SplitConfig = CONFIG) -> list[str]:
@@ -122,33 +126,3 @@ def test_overlap_and_minimum_follow_a_small_size() -> None:
     assert (CONFIG.overlap, CONFIG.minimum) == (150, 250)
     assert SplitConfig(size=100) == SplitConfig(100, 15, 25)
     assert SplitConfig(size=8000) == SplitConfig(8000, 150, 250)
-
-
-@st.composite
-def documents(draw: st.DrawFn) -> ParsedDocument:
-    text = draw(st.text(st.sampled_from("abc .!\n\r \t1-#。"), max_size=300) | st.text(max_size=60))
-    places = draw(st.lists(st.integers(0, max(len(text) - 1, 0)), max_size=6, unique=True)) if text else []
-    headings = tuple(Heading(place, draw(st.integers(1, 4)), f"h{place}") for place in sorted(places))
-    return ParsedDocument(text, "text/plain", headings=headings)
-
-
-@settings(max_examples=200, deadline=None)
-@given(documents(), st.integers(1, 60), st.data())
-def test_every_character_is_in_a_chunk_and_every_chunk_fits(
-    parsed: ParsedDocument, size: int, data: st.DataObject
-) -> None:
-    config = SplitConfig(size, data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, size)))
-    chunks = split_recursive(parsed, config)
-    covered: set[int] = set()
-    previous: Chunk | None = None
-    for chunk in chunks:
-        assert 0 <= chunk.start < chunk.end <= len(parsed.text)
-        assert chunk.end - chunk.start <= size
-        assert parsed.text[chunk.start : chunk.end].strip()
-        if previous:
-            assert previous.start < chunk.start
-            assert previous.end < chunk.end
-        covered.update(range(chunk.start, chunk.end))
-        previous = chunk
-    missed = [i for i, character in enumerate(parsed.text) if i not in covered and not character.isspace()]
-    assert missed == []
