@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from adapters import CausalEngine, Engine, ReaderEngine
@@ -16,7 +17,7 @@ from app.jobs import JobWorker
 from app.settings import BUILTIN, Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
 from app.workspace import Workspace, Workspaces
-from ingest import Corpus, Database, ParserProcess, SentenceTransformerEmbedder, SplitConfig
+from ingest import Corpus, Database, IndexOptions, ParserProcess, SentenceTransformerEmbedder, SplitConfig
 
 _log = logging.getLogger("lorebase.service")
 DEFAULT_TENANT = "default"
@@ -58,6 +59,7 @@ class Service:
         )
         self._embedder = SentenceTransformerEmbedder(None if settings.embedder == BUILTIN else settings.embedder)
         self._parser = ParserProcess(settings.parse_seconds, settings.parse_memory_mb * 1024**2)
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
         self.worker = JobWorker(self._workspace)
         self.workspaces = Workspaces(
             settings.data / "tenants", self.directory, self._open_workspace, settings.index_memory_mb * 1024**2
@@ -79,6 +81,7 @@ class Service:
         self.engine.close()
         self._parser.close()
         self.workspaces.close()
+        self._background.shutdown()
         self.directory.close()
         os.close(self._lock_file)
 
@@ -109,10 +112,11 @@ class Service:
 
     def _open_workspace(self, tenant_id: str, folder: Path) -> Workspace:
         split = SplitConfig(size=self.settings.chunk_size)
+        index = IndexOptions(self.settings.exact_up_to, self._background, folder / "index")
         return Workspace(
             tenant_id,
             folder,
-            lambda database: Corpus(database, self._embedder, split),
+            lambda database: Corpus(database, self._embedder, split, index=index),
             self.directory,
             self._parser,
             self.worker.stopping,

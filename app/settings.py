@@ -37,6 +37,12 @@ class Settings(BaseSettings):
         "has it, other models as they are stored.",
     )
     adapter_memory_mb: int = Field(512, ge=1, description="Memory for resident adapters, in MiB.")
+    exact_up_to: int = Field(
+        50_000,
+        ge=1000,
+        description="Chunks of one tenant up to which every search looks at every vector; beyond, a graph (HNSW) built "
+        "in the background answers.",
+    )
     index_memory_mb: int = Field(1024, ge=1, description="Memory for the tenants' vector indexes, in MiB.")
     max_body_mb: int = Field(32, ge=1, description="Largest request body, in MiB.")
     max_question_chars: int = Field(4000, ge=1, description="Longest question, in characters.")

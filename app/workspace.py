@@ -116,7 +116,7 @@ class Workspace:
             return True
 
     def close(self) -> None:
-        self.corpus.release()
+        self.corpus.close()
         self.database.close()
 
 

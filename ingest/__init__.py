@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UnreadableDocument,
     )
     from ingest.filters import compile_filter
+    from ingest.live_index import IndexOptions
     from ingest.parsing import Heading, Page, ParsedDocument, ParseLimits, ParserProcess, parse
     from ingest.records import (
         AddedDocument,
@@ -62,6 +63,7 @@ _HOMES = {
         "UnreadableDocument",
     ),
     "ingest.filters": ("compile_filter",),
+    "ingest.live_index": ("IndexOptions",),
     "ingest.parsing": ("Heading", "Page", "ParseLimits", "ParsedDocument", "ParserProcess", "parse"),
     "ingest.records": (
         "AddedDocument",
@@ -99,6 +101,7 @@ __all__ = [
     "Heading",
     "IncompatibleDatabase",
     "IndexMismatch",
+    "IndexOptions",
     "IngestError",
     "InvalidDocument",
     "InvalidFilter",

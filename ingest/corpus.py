@@ -11,29 +11,30 @@ its row before it is answered, so that what the index still holds of a deleted d
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest import document_store as store
-from ingest import split_store
+from ingest import split_store, vector_store
 from ingest.database import Database
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import DocumentNotReady, IndexMismatch, SplitUnavailable, UnreadableDocument
 from ingest.filters import compile_filter
+from ingest.live_index import MISMATCH, IndexOptions, LiveIndex
 from ingest.parsing.detection import MARKDOWN, PLAIN
 from ingest.parsing.document import ParsedDocument
 from ingest.parsing.plain import markdown_headings
 from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, Parser, StoredChunk
 from ingest.splitting import Complete, SplitConfig, SplitResult, check_available, split
-from ingest.vector_index import VectorIndex
 
 DEFAULT_SPLIT = SplitConfig()
+DEFAULT_INDEX = IndexOptions()
 Outcome = Literal["ready", "failed", "stopped"]
 _EMBED_AT_ONCE = 32  # between two looks at should_stop, and for as long as a question waits for the embedder
 
@@ -55,6 +56,7 @@ class Corpus:
         embedder: makes the vectors of chunks and queries.
         split: how documents are split that bring nothing of their own, while ``set_default_split`` was not called.
         complete: a language model, for agentic splitting; ``None`` where there is none.
+        index: how its vector index lives.
     """
 
     def __init__(
@@ -63,13 +65,13 @@ class Corpus:
         embedder: Embedder,
         split: SplitConfig = DEFAULT_SPLIT,
         complete: Complete | None = None,
+        index: IndexOptions = DEFAULT_INDEX,
     ) -> None:
         self._database = database
         self._embedder = embedder
         self._split = split
         self._complete_text = complete
-        self._index: VectorIndex | None = None
-        self._index_lock = threading.Lock()  # never held while waiting for the writer
+        self._index = LiveIndex(database, embedder, index)
 
     def add(self, connection: sqlite3.Connection, document: NewDocument) -> AddedDocument:
         """Add a document as pending, inside the caller's write transaction.
@@ -182,9 +184,9 @@ class Corpus:
                 else:  # deleted meanwhile, or done by another call
                     outcomes[document_id] = "ready" if store.is_ready(connection, document_id) else "stopped"
             if completed:
-                store.note_embedder(connection, self._embedder.fingerprint)
+                vector_store.note_embedder(connection, self._embedder.fingerprint)
         for document_id, numbers, own in completed:
-            self._publish(document_id, numbers, own)
+            self._index.publish(document_id, numbers, own, present=partial(self._is_ready, document_id))
         return outcomes
 
     def discard(self, connection: sqlite3.Connection, document_ids: Sequence[str]) -> None:
@@ -247,9 +249,7 @@ class Corpus:
         """
         with self._database.write() as connection:
             store.delete(connection, document_id)
-        with self._index_lock:
-            if self._index is not None:
-                self._index.remove(document_id)
+        self._index.remove(document_id)
 
     def counts(self) -> Counts:
         """How much the corpus holds."""
@@ -294,8 +294,7 @@ class Corpus:
             allowed = store.matching(connection, predicate, collection)
         wanted = top_k
         while True:
-            with self._index_lock:
-                numbers, scores = self._built_index().search(vector, wanted, allowed)
+            numbers, scores = self._index.search(vector, wanted, allowed)
             with self._database.read() as connection:
                 found = store.passages(connection, numbers, scores)
             if len(found) >= top_k or len(numbers) < wanted:
@@ -304,13 +303,15 @@ class Corpus:
 
     def release(self) -> None:
         """Free the index; the next search builds it again."""
-        with self._index_lock:
-            self._index = None
+        self._index.release()
+
+    def close(self) -> None:
+        """Stop what is under way on the index and save what is worth saving; the database stays open."""
+        self._index.close()
 
     def index_bytes(self) -> int:
         """About how much memory the index holds; 0 while there is none."""
-        index = self._index
-        return index.bytes if index is not None else 0
+        return self._index.bytes
 
     def _embed(
         self,
@@ -343,34 +344,14 @@ class Corpus:
         time.sleep(0.001)  # locks are not fair: without a rest a question would wait for the whole document
         return vectors
 
-    def _publish(self, document_id: str, numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
-        """Add a committed document to the index, unless there is none or the document is gone again."""
-        with self._index_lock:
-            if self._index is None:
-                return
-            with self._database.read() as connection:
-                present = store.is_ready(connection, document_id)
-            if present:
-                self._index.add(document_id, numbers, vectors)
-
-    def _built_index(self) -> VectorIndex:
-        """The index; the caller holds its lock."""
-        if self._index is None:
-            with self._database.read() as connection:
-                self._check_embedder(connection)
-                index = VectorIndex(self._embedder.dimension)
-                for document_id, numbers, vectors in store.vectors(connection, index.dimension):
-                    index.add(document_id, numbers, vectors)
-            self._index = index
-        return self._index
+    def _is_ready(self, document_id: str) -> bool:
+        with self._database.read() as connection:
+            return store.is_ready(connection, document_id)
 
     def _check_embedder(self, connection: sqlite3.Connection) -> None:
-        stored = store.embedder_of_vectors(connection)
+        stored = vector_store.embedder_of_vectors(connection)
         if stored is not None and stored != self._embedder.fingerprint:
-            raise IndexMismatch(
-                "the documents were embedded with another model than the one that is set now: set the former model "
-                "again, or delete the documents and add them anew"
-            )
+            raise IndexMismatch(MISMATCH)
 
 
 def _given_text(name: str, content: bytes) -> ParsedDocument:

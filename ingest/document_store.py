@@ -10,10 +10,9 @@ import json
 import re
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,6 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _MOST_METADATA_CHARACTERS = 65_536
 _MOST_NAME_CHARACTERS = 1_000
 _VECTOR_TYPE = np.dtype("<f4")
-_EMBEDDER = "embedder"
 
 _DOCUMENT_COLUMNS = (
     "id, collection, coalesce(title, name) AS title, name, media_type, metadata, sha256, bytes, characters, "
@@ -335,33 +333,6 @@ def matching(connection: sqlite3.Connection, predicate: Predicate | None, collec
         parameters,
     )
     return [row["id"] for row in rows]
-
-
-def vectors(
-    connection: sqlite3.Connection, dimension: int
-) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float32]]]:
-    """(document id, chunk numbers int64 ``[n]``, vectors float32 ``[n, dimension]``) of every document."""
-    rows: Iterable[sqlite3.Row] = connection.execute(
-        "SELECT document_id, chunk, vector FROM chunks JOIN vectors ON chunk = number ORDER BY number"
-    )
-    for document_id, group in groupby(rows, key=lambda row: str(row["document_id"])):
-        members = list(group)
-        numbers = np.array([row["chunk"] for row in members], dtype=np.int64)
-        stacked = np.frombuffer(b"".join(row["vector"] for row in members), dtype=_VECTOR_TYPE)
-        yield document_id, numbers, stacked.reshape(len(members), dimension)  # [n, d]
-
-
-def embedder_of_vectors(connection: sqlite3.Connection) -> str | None:
-    """Fingerprint of the embedder that made the stored vectors; ``None`` when there are none."""
-    row = connection.execute(
-        "SELECT value FROM index_facts WHERE name = ? AND EXISTS (SELECT 1 FROM vectors)", (_EMBEDDER,)
-    ).fetchone()
-    return str(row["value"]) if row else None
-
-
-def note_embedder(connection: sqlite3.Connection, fingerprint: str) -> None:
-    """Note which embedder makes the vectors from here on."""
-    connection.execute("INSERT OR REPLACE INTO index_facts (name, value) VALUES (?, ?)", (_EMBEDDER, fingerprint))
 
 
 def is_ready(connection: sqlite3.Connection, document_id: str) -> bool:

@@ -1,0 +1,296 @@
+"""The vector index of one tenant through its life: loaded, kept current, given a graph, saved, released.
+
+Knows the database, the index in memory and the graph's file, and when each follows the other. Knows no document's text.
+
+    SQLite rows ──load──► exact index ──past exact_up_to, in the background──► exact index + graph ──► graph's file
+         ▲                     │ answers all the while                              │ extended as rows come,
+         └── the truth         └─ release: freed, loaded again when searched        └ rebuilt as rows go
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest import vector_store as store
+from ingest.database import Database
+from ingest.embedding import Embedder
+from ingest.errors import DatabaseClosed, IndexMismatch
+from ingest.hnsw import GraphFileUnusable, HnswGraph
+from ingest.vector_index import Snapshot, VectorIndex
+
+_log = logging.getLogger("lorebase.index")
+MISMATCH = (
+    "the documents were embedded with another model than the one that is set now: set the former model again, or have "
+    "them embedded anew"
+)
+EXACT_UP_TO = 50_000
+_SPARE = 0.05
+_TRAINED_ON = 20_000  # vectors for the range of the graph's codes
+_BUILT_AT_ONCE = 512  # nodes, between two looks at whether to go on
+_EXTENDED_AT_ONCE = 32  # nodes, for as long as a search may wait
+_UNCOVERED_SHARE = 0.02  # of the rows, searched exactly beside the graph, from which it is extended
+_FEWEST_UNCOVERED = 1000
+_DEAD_NODES_SHARE = 0.3  # of the graph, from which it is built anew
+_BACK_TO_EXACT_SHARE = 0.8  # of exact_up_to, below which the graph is dropped
+_SAVED_GROWTH = 0.1  # of the nodes saved, from which the graph is saved again
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """How a tenant's index lives.
+
+    Attributes:
+        exact_up_to: chunks up to which every search looks at every vector; a graph answers beyond.
+        background: builds graphs; ``None`` keeps every search exact.
+        folder: where graphs are saved; ``None`` saves none.
+        on_resize: told whenever the memory held has changed much; called without any lock.
+    """
+
+    exact_up_to: int = EXACT_UP_TO
+    background: Executor | None = None
+    folder: Path | None = None
+    on_resize: Callable[[], None] = lambda: None
+
+
+class LiveIndex:
+    """The index of a corpus. Safe to use from any thread.
+
+    Args:
+        database: holds the vectors.
+        embedder: the one that makes queries' vectors; vectors of another are refused.
+    """
+
+    def __init__(self, database: Database, embedder: Embedder, options: IndexOptions) -> None:
+        self._database = database
+        self._embedder = embedder
+        self._options = options
+        self._lock = threading.Lock()  # loading, publishing, releasing; never held while waiting for the writer
+        self._index: VectorIndex | None = None
+        self._scheduling = threading.Lock()
+        self._work: Future[None] | None = None
+        self._saved_nodes = 0
+        self._closed = False
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory it holds; 0 while it is not loaded."""
+        index = self._index
+        return index.bytes if index is not None else 0
+
+    def search(
+        self, vector: NDArray[np.float32], count: int, documents: Iterable[str] | None = None
+    ) -> tuple[list[int], list[float]]:
+        """As ``VectorIndex.search``; loads the index first when it is not.
+
+        Raises:
+            IndexMismatch: the stored vectors were made by another embedder.
+            EmbedderUnavailable: the embedding model cannot be loaded.
+        """
+        index = self._index or self._loaded()
+        return index.search(vector, count, documents)
+
+    def publish(
+        self, document_id: str, numbers: NDArray[np.int64], vectors: NDArray[np.float32], present: Callable[[], bool]
+    ) -> None:
+        """Add a committed document, unless the index is not loaded or the document is gone again.
+
+        Args:
+            present: whether it still is there; asked where no deletion can come between.
+        """
+        with self._lock:
+            index = self._index
+            if index is None or not present():
+                return
+            before = index.bytes
+            index.add(document_id, numbers, vectors)
+        self._attend(index)
+        if index.bytes != before:
+            self._options.on_resize()
+
+    def remove(self, document_id: str) -> None:
+        """Take out a document whose rows are deleted."""
+        with self._lock:
+            index = self._index
+            if index is not None:
+                index.remove(document_id)
+        if index is not None:
+            self._attend(index)
+
+    def release(self) -> None:
+        """Free the memory; the next search loads the index again."""
+        with self._lock:
+            self._index = None
+
+    def close(self) -> None:
+        """Save what is worth it and stop; waits for work in the background. The database is still open."""
+        with self._scheduling:
+            self._closed = True
+            work = self._work
+        if work is not None and not work.cancel():
+            work.result()
+        index = self._index
+        if index is not None:
+            self._save(index.snapshot().graph, growth=0)
+        self.release()
+
+    def wait(self) -> None:
+        """Wait until no work is under way in the background."""
+        while (work := self._work) is not None and not work.done():
+            work.result()
+
+    def _loaded(self) -> VectorIndex:
+        with self._lock:
+            if self._index is not None:
+                return self._index
+            with self._database.read() as connection:
+                stored = store.embedder_of_vectors(connection)
+                if stored is not None and stored != self._embedder.fingerprint:
+                    raise IndexMismatch(MISMATCH)
+                found = store.all_vectors(connection, self._embedder.dimension, _SPARE)
+            index = self._index = VectorIndex(self._embedder.dimension, found)
+        self._attend(index)
+        self._options.on_resize()
+        return index
+
+    def _attend(self, index: VectorIndex) -> None:
+        """Have the graph built, extended, rebuilt or dropped, where that is due and not under way."""
+        if self._options.background is None or not self._due(index.snapshot()):
+            return
+        with self._scheduling:
+            if not self._closed and (self._work is None or self._work.done()):
+                self._work = self._options.background.submit(self._tend, index)
+
+    def _due(self, rows: Snapshot) -> bool:
+        if rows.graph is None:
+            return rows.alive > self._options.exact_up_to
+        return self._outgrown(rows) or _worn(rows) or _uncovered(rows)
+
+    def _outgrown(self, rows: Snapshot) -> bool:
+        return rows.alive < _BACK_TO_EXACT_SHARE * self._options.exact_up_to
+
+    def _tend(self, index: VectorIndex) -> None:
+        """Do what is due; runs in the background."""
+        try:
+            rows = index.begin_graph()
+            try:
+                if rows.graph is None:
+                    if not self._load_graph(index, rows):
+                        self._build(index, rows)
+                elif self._outgrown(rows):
+                    index.attach_graph(None, np.zeros(0, dtype=np.int64), 0)
+                elif _worn(rows):
+                    self._build(index, rows)
+                if (rows := index.snapshot()).graph is not None:
+                    self._extend(index, rows, rows.graph)
+            finally:
+                index.end_graph()
+            if self._wanted(index):
+                self._save(index.snapshot().graph, growth=_SAVED_GROWTH)
+        except DatabaseClosed:
+            return
+        except Exception:  # searches go on exactly; the next change tries again
+            _log.exception("a graph cannot be made")
+        self._options.on_resize()
+
+    def _wanted(self, index: VectorIndex) -> bool:
+        return self._index is index and not self._closed
+
+    def _build(self, index: VectorIndex, rows: Snapshot) -> None:
+        """Make a graph over all rows, then search through it."""
+        sample = np.linspace(0, rows.count - 1, min(rows.count, _TRAINED_ON)).astype(np.int64)
+        graph, nodes = HnswGraph(rows.live(sample)[1]), []
+        for start in range(0, rows.count, _BUILT_AT_ONCE):
+            if not self._wanted(index):
+                return
+            live, vectors = rows.live(np.arange(start, min(start + _BUILT_AT_ONCE, rows.count)))
+            graph.add(rows.numbers[live], vectors)
+            nodes.append(live)
+        index.attach_graph(graph, np.concatenate(nodes), rows.count)
+        self._saved_nodes = 0
+
+    def _extend(self, index: VectorIndex, rows: Snapshot, graph: HnswGraph) -> None:
+        """Add the rows that are not covered, a few at a time, since searches wait meanwhile."""
+        nodes = [rows.graph_rows]
+        covered = rows.covered
+        while covered < rows.count and self._wanted(index):
+            end = min(covered + _EXTENDED_AT_ONCE, rows.count)
+            live, vectors = rows.live(np.arange(covered, end))
+            graph.add(rows.numbers[live], vectors)
+            nodes.append(live)
+            covered = end
+        index.attach_graph(graph, np.concatenate(nodes), covered)
+
+    def _load_graph(self, index: VectorIndex, rows: Snapshot) -> bool:
+        """Search through the saved graph, if it is of these rows; rows that came since are left uncovered."""
+        if self._options.folder is None:
+            return False
+        with self._database.read() as connection:
+            generation = store.graph_generation(connection)
+        if generation is None:
+            return False
+        try:
+            graph = HnswGraph.load(self._file(generation), self._facts(generation))
+        except GraphFileUnusable as error:
+            _log.warning("the saved graph is not used and is built anew: %s", error)
+            return False
+        numbers = rows.numbers[: rows.count]
+        order = np.argsort(numbers, kind="stable")
+        places = np.searchsorted(numbers[order], graph.numbers).clip(max=rows.count - 1)  # [nodes]
+        nodes = np.where(numbers[order][places] == graph.numbers, order[places], -1)
+        known = np.zeros(rows.count, dtype=bool)
+        known[nodes[nodes >= 0]] = True
+        covered = rows.count if known.all() else int(np.argmin(known))
+        if known[covered:].any():  # a row in between is in no node
+            return False
+        index.attach_graph(graph, nodes, covered)
+        self._saved_nodes = len(graph.numbers)
+        return True
+
+    def _save(self, graph: HnswGraph | None, growth: float) -> None:
+        """Save the graph if it has grown by that share since it was saved; not while it is extended."""
+        folder = self._options.folder
+        if folder is None or graph is None or len(graph.numbers) <= self._saved_nodes * (1 + growth):
+            return
+        generation = uuid.uuid4().hex
+        file = self._file(generation)
+        try:
+            graph.save(file, self._facts(generation))
+            with self._database.write() as connection:
+                store.note_graph(connection, generation)
+            self._saved_nodes = len(graph.numbers)
+            for other in folder.iterdir():
+                if other != file:
+                    other.unlink(missing_ok=True)
+        except (OSError, sqlite3.Error) as error:
+            _log.warning("a graph cannot be saved; after a restart it is built anew: %s", error)
+
+    def _file(self, generation: str) -> Path:
+        assert self._options.folder is not None  # noqa: S101
+        return self._options.folder / f"{generation}.hnsw"
+
+    def _facts(self, generation: str) -> dict[str, str | int]:
+        """What a saved graph must be of."""
+        return {
+            "generation": generation, "embedder": self._embedder.fingerprint, "dimension": self._embedder.dimension
+        }  # fmt: skip
+
+
+def _worn(rows: Snapshot) -> bool:
+    """Whether too many of the graph's nodes are of deleted rows."""
+    nodes = len(rows.graph_rows)
+    return nodes - (rows.alive - (rows.count - rows.covered)) > _DEAD_NODES_SHARE * nodes
+
+
+def _uncovered(rows: Snapshot) -> bool:
+    """Whether many rows came since the graph was built."""
+    return rows.count - rows.covered > max(_FEWEST_UNCOVERED, _UNCOVERED_SHARE * rows.count)

@@ -1,0 +1,94 @@
+"""The rows of one tenant's vectors: SQL in, arrays out.
+
+Knows the tables ``vectors`` and ``index_facts``. Every function takes an open connection and leaves transactions to its
+caller.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_VECTOR_TYPE = np.dtype("<f4")
+_EMBEDDER = "embedder"
+_GRAPH = "graph"
+_ROWS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """All vectors of a corpus, in the order of their chunks' numbers.
+
+    Attributes:
+        numbers: int64 ``[n]``.
+        vectors: float32 ``[n, dimension]``.
+        documents: the rows of each document, ascending.
+    """
+
+    numbers: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    documents: dict[str, range]
+
+
+def all_vectors(connection: sqlite3.Connection, dimension: int, spare: float = 0.0) -> StoredVectors:
+    """Every vector there is, read in one pass.
+
+    Args:
+        spare: share of further rows to make room for; they lie behind the last row and hold nothing.
+
+    Raises:
+        ValueError: a stored vector has another length.
+    """
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    total = int(cursor.execute("SELECT count(*) FROM vectors").fetchone()[0])
+    capacity = int(total * (1 + spare))
+    numbers = np.empty(capacity, dtype=np.int64)
+    vectors = np.empty((capacity, dimension), dtype=_VECTOR_TYPE)
+    cursor.execute("SELECT chunk, vector FROM vectors ORDER BY chunk")
+    row = 0
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        found, blobs = zip(*rows, strict=True)
+        numbers[row : row + len(rows)] = found
+        vectors[row : row + len(rows)] = np.frombuffer(b"".join(blobs), _VECTOR_TYPE).reshape(len(rows), dimension)
+        row += len(rows)
+    # A document's chunks are numbered in one transaction, so no other's lie between them.
+    cursor.execute("SELECT document_id, min(number), max(number) FROM chunks GROUP BY document_id ORDER BY 2")
+    spans = cursor.fetchall()
+    bounds = np.array([(first, last + 1) for _, first, last in spans], dtype=np.int64).reshape(-1, 2)
+    rows_of = np.searchsorted(numbers[:total], bounds)  # [documents, 2]
+    documents = {
+        span[0]: range(start, stop) for span, (start, stop) in zip(spans, rows_of.tolist(), strict=True) if start < stop
+    }
+    return StoredVectors(numbers, vectors, documents)
+
+
+def embedder_of_vectors(connection: sqlite3.Connection) -> str | None:
+    """Fingerprint of the embedder that made the stored vectors; ``None`` when there are none."""
+    row = connection.execute(
+        "SELECT value FROM index_facts WHERE name = ? AND EXISTS (SELECT 1 FROM vectors)", (_EMBEDDER,)
+    ).fetchone()
+    return str(row["value"]) if row else None
+
+
+def note_embedder(connection: sqlite3.Connection, fingerprint: str) -> None:
+    """Note which embedder makes the vectors from here on."""
+    _note(connection, _EMBEDDER, fingerprint)
+
+
+def graph_generation(connection: sqlite3.Connection) -> str | None:
+    """Which saved graph is of the stored vectors; ``None`` when none is."""
+    row = connection.execute("SELECT value FROM index_facts WHERE name = ?", (_GRAPH,)).fetchone()
+    return str(row["value"]) if row else None
+
+
+def note_graph(connection: sqlite3.Connection, generation: str) -> None:
+    """Note which saved graph is of the stored vectors."""
+    _note(connection, _GRAPH, generation)
+
+
+def _note(connection: sqlite3.Connection, name: str, value: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO index_facts (name, value) VALUES (?, ?)", (name, value))
