@@ -8,17 +8,13 @@ import sys
 import ingest
 
 EXPECTED = {
-    "DOCUMENT_MIGRATIONS", "METHODS", "AddedDocument", "Chunk", "Complete", "CompletionFailed",
-    "CompletionTooLong", "Corpus", "Counts", "Database", "DocumentNotReady", "DocumentRecord", "DocumentSplit",
-    "Embedder", "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase", "IndexMismatch",
-    "IngestError", "InvalidDocument", "InvalidFilter", "Method", "NewDocument", "Page", "ParseLimits",
-    "ParsedDocument", "Parser", "ParserProcess", "SentenceTransformerEmbedder", "SplitConfig", "SplitResult",
-    "SplitUnavailable", "StoredChunk", "DOCUMENT_MIGRATIONS", "AddedDocument", "Chunk", "Corpus", "Counts",
-    "Database", "DocumentNotReady", "DocumentRecord", "Embedder", "EmbedderUnavailable", "FoundPassage",
-    "Heading", "IncompatibleDatabase", "IndexMismatch", "IndexOptions", "IngestError", "InvalidDocument",
-    "InvalidFilter", "NewDocument", "Page", "ParseLimits", "ParsedDocument", "Parser", "ParserProcess",
-    "SentenceTransformerEmbedder", "SplitConfig", "StoredChunk", "UnknownDocument", "UnreadableDocument",
-    "compile_filter", "embedded_text", "foreign_script", "parse", "sentences", "split",
+    "DOCUMENT_MIGRATIONS", "METHODS", "AddedDocument", "Chunk", "Complete", "CompletionFailed", "CompletionTooLong",
+    "Corpus", "Counts", "Database", "DocumentNotReady", "DocumentRecord", "DocumentSplit", "Embedder",
+    "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase", "IndexMismatch", "IngestError",
+    "InvalidDocument", "InvalidFilter", "Method", "NewDocument", "Page", "ParseLimits", "ParsedDocument", "Parser",
+    "ParserProcess", "SentenceTransformerEmbedder", "SplitConfig", "SplitResult", "SplitUnavailable", "StoredChunk",
+    "UnknownDocument", "UnreadableDocument", "compile_filter", "embedded_text", "foreign_script", "parse",
+    "sentences", "split",
 }  # fmt: skip
 
 
