@@ -10,11 +10,12 @@ import ingest
 EXPECTED = {
     "DOCUMENT_MIGRATIONS", "METHODS", "AddedDocument", "Chunk", "Complete", "CompletionFailed", "CompletionTooLong",
     "Corpus", "Counts", "Database", "DocumentNotReady", "DocumentRecord", "DocumentSplit", "Embedder",
-    "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase", "IndexMismatch", "IngestError",
-    "InvalidDocument", "InvalidFilter", "Method", "NewDocument", "Page", "ParseLimits", "ParsedDocument", "Parser",
-    "ParserProcess", "SentenceTransformerEmbedder", "SplitConfig", "SplitResult", "SplitUnavailable", "StoredChunk",
-    "UnknownDocument", "UnreadableDocument", "compile_filter", "embedded_text", "foreign_script", "parse",
-    "sentences", "split",
+    "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase", "IndexMismatch", "IndexOptions",
+    "IngestError", "InvalidDocument", "InvalidFilter", "Method", "NewDocument", "Page", "ParseLimits",
+    "ParsedDocument", "Parser", "ParserProcess", "SentenceTransformerEmbedder", "SplitConfig", "SplitResult",
+    "SplitUnavailable",
+    "StoredChunk", "UnknownDocument", "UnreadableDocument", "compile_filter", "embedded_text", "foreign_script",
+    "parse", "sentences", "split",
 }  # fmt: skip
 
 
