@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         Engine,
         Event,
         Failed,
-        Passage,
         PassageRead,
         Row,
         Span,
@@ -27,20 +26,34 @@ if TYPE_CHECKING:
     )
     from adapters.reader import ReaderEngine
     from adapters.registry import BASE, Adapter, AdapterRegistry, AdapterVersion, Selection
+    from adapters.template import (
+        ABSTENTION,
+        DEFAULT_TEMPLATE,
+        Example,
+        Passage,
+        PromptTemplate,
+        Turn,
+        check_template,
+    )
 
 _HOME = {
     "adapters.causal": ["CausalEngine"],
     "adapters.engine": [
-        "AdapterFacts", "AdapterRef", "Deliver", "Done", "Engine", "Event", "Failed", "Passage", "PassageRead", "Row",
+        "AdapterFacts", "AdapterRef", "Deliver", "Done", "Engine", "Event", "Failed", "PassageRead", "Row",
         "Span", "Submission", "Token",
     ],
     "adapters.reader": ["ReaderEngine"],
     "adapters.registry": ["BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection"],
+    "adapters.template": [
+        "ABSTENTION", "DEFAULT_TEMPLATE", "Example", "Passage", "PromptTemplate", "Turn", "check_template",
+    ],
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "ABSTENTION",
     "BASE",
+    "DEFAULT_TEMPLATE",
     "Adapter",
     "AdapterFacts",
     "AdapterRef",
@@ -51,15 +64,19 @@ __all__ = [
     "Done",
     "Engine",
     "Event",
+    "Example",
     "Failed",
     "Passage",
     "PassageRead",
+    "PromptTemplate",
     "ReaderEngine",
     "Row",
     "Selection",
     "Span",
     "Submission",
     "Token",
+    "Turn",
+    "check_template",
 ]
 
 

@@ -24,15 +24,19 @@ from adapters.causal_generate import generate
 from adapters.causal_model import CausalModel, load_causal_model
 from adapters.causal_queue import FairQueue
 from adapters.causal_text import AnswerText
-from adapters.engine import AdapterFacts, AdapterRef, Deliver, Done, Event, Failed, Passage, Row, Submission, Token
+from adapters.engine import AdapterFacts, AdapterRef, Deliver, Done, Event, Failed, Row, Submission, Token
 from adapters.errors import AdapterError, ModelUnavailable, QueueFull
 from adapters.pool import AdapterPool
 from adapters.prompt import Prompt, pack, render
 from adapters.row_lora import LoadedLora, load_lora
+from adapters.template import Passage
 from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora
 
 _log = logging.getLogger(__name__)
-_PROBE = ("What does the probe measure?", Passage("It measures whether an adapter changes what the base model says."))
+_PROBE = Row(
+    "What does the probe measure?",
+    (Passage("It measures whether an adapter changes what the base model says."),),
+)
 _CLOSING = "The engine is shutting down; ask again."
 
 Effect = tuple[torch.Tensor, torch.Tensor]
@@ -121,6 +125,10 @@ class CausalEngine:
         return self._base.name if self._base else str(self._source)
 
     @property
+    def generates(self) -> bool:
+        return True
+
+    @property
     def fingerprint(self) -> str:
         return self._loaded().fingerprint
 
@@ -129,7 +137,7 @@ class CausalEngine:
             return
         base = load_causal_model(self._source, dtype=self._dtype, device=self._device)
         try:
-            render(_PROBE[0], [(0, _PROBE[1])], base.tokenizer)
+            render(_PROBE, (0,), base.tokenizer)
         except Exception as error:
             raise ModelUnavailable(f"The chat template of {base.name} cannot be used: {error}") from error
         with self._change:
@@ -168,20 +176,21 @@ class CausalEngine:
         self._pool.acquire(adapter)
         self._pool.release(adapter.key)
 
+    def unload(self, adapter: AdapterRef) -> None:
+        self._pool.unload(adapter.key)
+
     def resident(self) -> dict[str, int]:
         return self._pool.resident()
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         base = self._loaded()
         with self._packing:
-            prompt = pack(
-                row.question, row.passages, base.tokenizer, context=base.context, max_tokens=max(1, row.max_tokens)
-            )
+            prompt = pack(row, base.tokenizer, context=base.context)
         answering = _Answering(
             row=row,
             prompt=prompt,
             adapter=self._pool.acquire(row.adapter) if row.adapter else None,
-            text=AnswerText(base.tokenizer, max(1, row.max_tokens), base.eos_ids),
+            text=AnswerText(base.tokenizer, max(1, row.max_tokens), base.eos_ids, prompt),
             deliver=deliver,
             forget=self._forget,
         )
@@ -236,7 +245,7 @@ class CausalEngine:
     def _answer(self, base: CausalModel, rows: PeftRows, batch: Sequence[_Answering]) -> None:
         try:
             for answering in batch:
-                if not answering.prompt.shown:  # nothing to answer from
+                if answering.prompt.unanswerable:
                     answering.tell(answering.text.done(answering.row, answering.prompt))
             live = [answering for answering in batch if not answering.over]
             if live:
@@ -256,7 +265,7 @@ class CausalEngine:
     def _probe(self, base: CausalModel, rows: PeftRows, adapter: LoadedLora, future: Future[Effect]) -> None:
         try:
             with self._packing:
-                prompt = render(_PROBE[0], [(0, _PROBE[1])], base.tokenizer)
+                prompt = render(_PROBE, (0,), base.tokenizer)
                 token_ids = base.tokenizer.encode(prompt, add_special_tokens=False)[-base.context :]
             with torch.inference_mode():
                 effect = rows.effect(adapter, torch.tensor([token_ids], device=base.device))  # [1, T]

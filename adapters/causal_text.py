@@ -10,8 +10,10 @@ import math
 from collections.abc import Collection
 from typing import Any, Literal, Protocol
 
+from adapters.citation_marks import CheckedMarks
 from adapters.engine import Done, Row, Span
-from adapters.prompt import ABSTENTION, Prompt, cited
+from adapters.prompt import Prompt
+from adapters.template import ABSTENTION
 
 _BROKEN = "\ufffd"  # what decoders put for an incomplete UTF-8 sequence
 _ABSTENTION = ABSTENTION.rstrip(".").casefold()
@@ -58,11 +60,12 @@ class Detokenizer:
 class AnswerText:
     """One row's answer as its tokens come.
 
-    What `push` returns may be shown at once: white space around the answer and text that may still turn out to be the
-    abstention sentence are held back, so the shown pieces joined are the answer.
+    What `push` returns may be shown at once: white space around the answer, marks that are not complete and text that
+    may still turn out to be the abstention sentence are held back, so the shown pieces joined are the answer.
     """
 
-    def __init__(self, decoder: Decoder, limit: int, eos_ids: Collection[int]) -> None:
+    def __init__(self, decoder: Decoder, limit: int, eos_ids: Collection[int], prompt: Prompt) -> None:
+        self._marks = CheckedMarks(prompt.shown) if prompt.grounded else None
         self._detokenizer = Detokenizer(decoder)
         self._limit = limit
         self._eos_ids = eos_ids
@@ -76,14 +79,15 @@ class AnswerText:
         """Take one token; returns the text that may now be shown. Sets `finish_reason` when the answer is complete."""
         if token_id in self._eos_ids:
             self.finish_reason = "stop"
-            self._text += self._detokenizer.flush()
+            self._text += self._checked(self._detokenizer.flush())
         else:
             self._tokens += 1
             self._log_probability += log_probability
-            self._text += self._detokenizer.push(token_id)
+            piece = self._detokenizer.push(token_id)
             if self._tokens >= self._limit:
                 self.finish_reason = "length"
-                self._text += self._detokenizer.flush()
+                piece += self._detokenizer.flush()
+            self._text += self._checked(piece)
         if not self._shown:
             self._text = self._text.lstrip()
         return self._show()
@@ -98,8 +102,8 @@ class AnswerText:
         answer = self._text.rstrip()
         unsure = row.min_confidence is not None and self.confidence < row.min_confidence
         abstained = not answer or unsure or is_abstention(answer)
-        indices, _ = cited(answer, prompt.shown)
-        spans = tuple(Span(i, 0, len(row.passages[i].text), self.confidence) for i in indices)
+        cited = self._marks.cited if self._marks else ()
+        spans = tuple(Span(i, 0, len(row.passages[i].text), self.confidence) for i in cited)
         return Done(
             answer="" if abstained else answer,
             abstained=abstained,
@@ -109,7 +113,14 @@ class AnswerText:
             completion_tokens=self._tokens,
             dropped=prompt.dropped,
             finish_reason=self.finish_reason or "stop",
+            dropped_turns=prompt.dropped_turns,
+            unknown_marks=self._marks.unknown if self._marks else 0,
         )
+
+    def _checked(self, piece: str) -> str:
+        if self._marks is None:
+            return piece
+        return self._marks.push(piece) + (self._marks.flush() if self.finish_reason else "")
 
     def _show(self) -> str:
         end = len(self._text.rstrip())

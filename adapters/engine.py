@@ -12,13 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A retrieved piece of text, and the title of where it stands."""
-
-    text: str
-    title: str = ""
+from adapters.template import DEFAULT_TEMPLATE, Passage, PromptTemplate, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +42,10 @@ class Row:
         top_p: draw only from the likeliest tokens that together have this probability, above 0 and up to 1.
         seed: a row with the same seed draws the same tokens again; None draws anew each time.
         stop: texts that end an answer; the answer is what stands before the first of them.
+        template: how a language model is asked; a reader, which has no prompt, takes no notice of it or of history.
+        history: earlier questions and answers of the conversation, oldest first.
+        grounded: answer from the passages only. False: a language model answers from the conversation itself, with
+            no sources, no abstention for want of them and no citations; a reader refuses such a row.
     """
 
     question: str
@@ -61,6 +59,9 @@ class Row:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    template: PromptTemplate = DEFAULT_TEMPLATE
+    history: tuple[Turn, ...] = ()
+    grounded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ class Done:
         confidence: from 0 to 1.
         spans: what the answer rests on, best first. The reader's are exact; a language model's are whole passages.
         dropped: indices of passages that did not fit the model's context.
+        dropped_turns: how many of the oldest turns of the history did not fit.
+        unknown_marks: how many ``[n]`` marks named no passage; they were left out of the answer.
     """
 
     answer: str
@@ -107,6 +110,8 @@ class Done:
     completion_tokens: int
     dropped: tuple[int, ...] = ()
     finish_reason: Literal["stop", "length"] = "stop"
+    dropped_turns: int = 0
+    unknown_marks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,10 @@ class Engine(Protocol):
         """The base model as people call it."""
 
     @property
+    def generates(self) -> bool:
+        """Whether it writes text from a prompt, and so takes templates, history and sampling; a reader does not."""
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the base weights that adapters are trained on."""
 
@@ -163,6 +172,9 @@ class Engine(Protocol):
 
     def prepare(self, adapter: AdapterRef) -> None:
         """Make an adapter resident, checking its hash; blocks on disk. Raises InvalidAdapter."""
+
+    def unload(self, adapter: AdapterRef) -> None:
+        """Let go of a resident adapter once no row uses it; a later row makes it resident again."""
 
     def resident(self) -> dict[str, int]:
         """Bytes held by each resident adapter, by `AdapterRef.key`."""

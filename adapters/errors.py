@@ -9,6 +9,8 @@ AdapterError
 ├── NoEarlierVersion      nothing to roll back to
 ├── RequestTooLong        a question or prompt does not fit the model's context
 ├── QueueFull             too many rows are waiting
+├── NotSupported          this engine cannot do what the row asks for
+├── InvalidTemplate       a prompt template cannot be filled in
 └── InvalidTrainingData   a training set cannot be used
 """
 
@@ -62,6 +64,14 @@ class RequestTooLong(AdapterError):
 
 class QueueFull(AdapterError):
     """Too many rows are waiting for the engine; try again later."""
+
+
+class NotSupported(AdapterError):
+    """This engine cannot do what a row asks for; another engine can."""
+
+
+class InvalidTemplate(AdapterError):
+    """A prompt template cannot be filled in; the message names the field and what is allowed."""
 
 
 class InvalidTrainingData(AdapterError):

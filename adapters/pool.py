@@ -30,6 +30,7 @@ class AdapterPool:
         self._loading: dict[str, threading.Lock] = {}
         self._resident: OrderedDict[str, LoadedLora] = OrderedDict()
         self._pins: dict[str, int] = {}
+        self._unwanted: set[str] = set()
 
     def acquire(self, ref: AdapterRef) -> LoadedLora:
         """The adapter, pinned until `release`. Blocks while it is read from disk. Raises what loading raises."""
@@ -60,6 +61,14 @@ class AdapterPool:
                 del self._pins[key]
             self._evict()
 
+    def unload(self, key: str) -> None:
+        """Let go of an adapter: now, or when its last pin is given back."""
+        with self._lock:
+            if key in self._resident:
+                self._resident.move_to_end(key, last=False)
+                self._unwanted.add(key)
+                self._evict()
+
     def resident(self) -> dict[str, int]:
         """Bytes held by each resident adapter, by `AdapterRef.key`."""
         with self._lock:
@@ -68,6 +77,7 @@ class AdapterPool:
     def _pin(self, key: str) -> LoadedLora | None:
         adapter = self._resident.get(key)
         if adapter is not None:
+            self._unwanted.discard(key)
             self._resident.move_to_end(key)
             self._pins[key] = self._pins.get(key, 0) + 1
         return adapter
@@ -75,6 +85,7 @@ class AdapterPool:
     def _evict(self) -> None:
         held = sum(adapter.bytes for adapter in self._resident.values())
         for key in [k for k in self._resident if k not in self._pins]:
-            if held <= self._budget:
-                return
+            if held <= self._budget and key not in self._unwanted:
+                return  # the unwanted ones come first
+            self._unwanted.discard(key)
             held -= self._resident.pop(key).bytes

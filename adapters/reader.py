@@ -39,7 +39,7 @@ from adapters.engine import (
     Submission,
     Token,
 )
-from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, QueueFull, RequestTooLong
+from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, NotSupported, QueueFull, RequestTooLong
 from adapters.pool import AdapterPool
 from adapters.row_lora import BatchComposition, LoadedLora, load_lora, put_row_lora, segments_of
 from adapters.spans import Calibration, Window, best_span, windows_of
@@ -139,6 +139,10 @@ class ReaderEngine:
         return READER_NAME
 
     @property
+    def generates(self) -> bool:
+        return False
+
+    @property
     def fingerprint(self) -> str:
         return self._loaded().fingerprint
 
@@ -176,11 +180,16 @@ class ReaderEngine:
         self._pool.acquire(adapter)
         self._pool.release(adapter.key)
 
+    def unload(self, adapter: AdapterRef) -> None:
+        self._pool.unload(adapter.key)
+
     def resident(self) -> dict[str, int]:
         return self._pool.resident()
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         self._loaded()
+        if not row.grounded:
+            raise NotSupported("The reader only quotes passages; it cannot answer without them.")
         question = self._tokenizer.encode(row.question, add_special_tokens=False).ids
         if len(question) > MAX_QUESTION_TOKENS:
             raise RequestTooLong(

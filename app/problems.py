@@ -57,6 +57,8 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     adapter_errors.NoActiveVersion: (409, "no_active_version"),
     adapter_errors.NoEarlierVersion: (409, "no_earlier_version"),
     adapter_errors.RequestTooLong: (422, "too_long"),
+    adapter_errors.InvalidTemplate: (422, "invalid_template"),
+    adapter_errors.NotSupported: (422, "not_supported"),
     adapter_errors.QueueFull: (429, "queue_full"),
     adapter_errors.ModelUnavailable: (503, "model_unavailable"),
     ingest_errors.EmbedderUnavailable: (503, "model_unavailable"),

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from adapters.engine import Done, Event, Failed, Passage, Row
+from adapters.engine import Done, Event, Failed, Row
 from adapters.reader import ReaderEngine
 from adapters.squad import read_squad
+from adapters.template import Passage
 from app.client import LorebaseClient
 from app.evaluation import documents_of, read_articles
 from app.local_server import local_server

@@ -16,10 +16,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_encoder, reader_dtype
-from adapters.engine import Done, Event, Failed, Passage, PassageRead, Row
+from adapters.engine import Done, Event, Failed, PassageRead, Row
 from adapters.reader import ReaderEngine
 from adapters.spans import Calibration
 from adapters.squad import Question, f1_score
+from adapters.template import Passage
 from adapters.training.calibration import calibrate
 from adapters.training.trainer import TrainingConfig, TrainingProgress, make_alterer, train_reader_adapter
 

@@ -18,9 +18,10 @@ from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
 from adapters.causal import CausalEngine
 from adapters.causal_queue import FairQueue
 from adapters.causal_text import AnswerText, Detokenizer
-from adapters.engine import AdapterRef, Event, Failed, Passage, Row, Token
+from adapters.engine import AdapterRef, Event, Failed, Row, Token
 from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, QueueFull, RequestTooLong
-from adapters.prompt import ABSTENTION, Prompt, pack
+from adapters.prompt import Prompt, pack
+from adapters.template import ABSTENTION, Passage, PromptTemplate, Turn
 from tests.adapters.engine_contract import PATIENCE_S, EngineContract, Heard, ask, held
 from tests.adapters.tiny_llama import make_lora, make_tiny_llama
 
@@ -78,7 +79,7 @@ def test_it_says_what_plain_generate_says(engine: CausalEngine, model: Path, ada
         plain = AutoModelForCausalLM.from_pretrained(model)
         if adapter:
             plain.load_adapter(str(adapter.folder))
-        prompt = pack(ROWS[0].question, PASSAGES, tokenizer, context=512, max_tokens=12)
+        prompt = pack(ROWS[0], tokenizer, context=512)
         ids = torch.tensor([prompt.token_ids])  # [1, T]
         out = plain.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)  # [1, T+n]
         (done,) = ask(engine, [replace(ROWS[0], adapter=adapter)])
@@ -107,6 +108,39 @@ def test_passages_that_do_not_fit_are_named(engine: CausalEngine) -> None:
 def test_a_question_that_does_not_fit_is_refused(engine: CausalEngine) -> None:
     with pytest.raises(RequestTooLong):
         engine.submit(replace(ROWS[0], question="why " * 25_000), Heard())
+
+
+def test_without_grounding_it_answers_from_the_conversation_itself(engine: CausalEngine) -> None:
+    row = replace(ROWS[0], passages=(), grounded=False, template=PromptTemplate(system="Be brief."))
+    told = replace(row, history=(Turn("Who are you?", "A reader of reports."),))
+    first, second = ask(engine, [row, told])
+    assert not first.abstained
+    assert first.spans == ()
+    assert second.prompt_tokens > first.prompt_tokens
+
+
+def test_templates_and_history_stand_in_the_prompt(engine: CausalEngine) -> None:
+    plain, asked_before, other_words = ask(
+        engine,
+        [
+            ROWS[0],
+            replace(ROWS[0], history=(Turn("In which year?", "In 2019 [1]."),)),
+            replace(ROWS[0], template=PromptTemplate(system="Answer.")),
+        ],
+    )
+    assert other_words.prompt_tokens < plain.prompt_tokens < asked_before.prompt_tokens
+    (crowded,) = ask(engine, [replace(ROWS[0], history=(Turn("why " * 500, "so"), Turn("Who?", "Staff.")))])
+    assert crowded.dropped_turns == 1
+
+
+def test_an_unloaded_adapter_comes_back_when_asked_for(engine: CausalEngine, adapters: Sequence[AdapterRef]) -> None:
+    (before,) = ask(engine, [replace(ROWS[0], adapter=adapters[0])])
+    assert adapters[0].key in engine.resident()
+    engine.unload(adapters[0])
+    ask(engine, ROWS[:1])  # the row that used it has given it back by now
+    assert engine.resident() == {}
+    (after,) = ask(engine, [replace(ROWS[0], adapter=adapters[0])])
+    assert after.answer == before.answer
 
 
 def test_cancel_mid_generation_frees_the_row(engine: CausalEngine) -> None:
@@ -342,7 +376,7 @@ class TestAnswerText:
     ROW = Row("Q", (*PASSAGES, Passage("dropped")))
 
     def _say(self, text: str, limit: int = 999, log_probability: float = -0.1) -> tuple[AnswerText, list[str]]:
-        answer = AnswerText(self.Bytes(), limit, {self.EOS})
+        answer = AnswerText(self.Bytes(), limit, {self.EOS}, self.PROMPT)
         shown = []
         for token in [*text.encode(), self.EOS]:
             if answer.finish_reason is None:
@@ -380,7 +414,10 @@ class TestAnswerText:
         assert not done.abstained
 
     def test_citations_become_whole_passages(self) -> None:
-        done = self._say("Thirty days [2], and [1], not [3].")[0].done(self.ROW, self.PROMPT)
+        answer, shown = self._say("Thirty days [2], and [1], not [3].")
+        done = answer.done(self.ROW, self.PROMPT)
+        assert "".join(shown) == "Thirty days [2], and [1], not." == done.answer
+        assert done.unknown_marks == 1
         assert [(s.passage, s.start, s.end) for s in done.spans] == [
             (1, 0, len(PASSAGES[1].text)),
             (0, 0, len(PASSAGES[0].text)),
