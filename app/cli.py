@@ -23,14 +23,17 @@ def serve() -> None:
     """Run the service. Settings come from LOREBASE_… variables: see `lorebase settings`."""
     from app.server import serve as run
 
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors(include_input=False):
-            name = "".join(f"LOREBASE_{part}: ".upper() for part in problem["loc"])
-            typer.echo(name + problem["msg"].removeprefix("Value error, "), err=True)
-        raise typer.Exit(2) from error
-    raise typer.Exit(run(settings))
+    raise typer.Exit(run(_settings()))
+
+
+@cli.command()
+def reindex(
+    every: Annotated[bool, typer.Option("--every", help="Also tenants whose vectors are of this embedder.")] = False,
+) -> None:
+    """Embed all documents anew after LOREBASE_EMBEDDER changed. The service is stopped; interrupted, it goes on."""
+    from app.reindex import reindex as run
+
+    raise typer.Exit(run(_settings(), every=every))
 
 
 @cli.command()
@@ -70,6 +73,17 @@ def train_adapter(
     from app.training import run_adapter_training
 
     raise typer.Exit(run_adapter_training(data, output, rank=rank, epochs=epochs, seed=seed))
+
+
+def _settings() -> Settings:
+    """The settings of the environment; ends the process where they are wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False):
+            name = "".join(f"LOREBASE_{part}: ".upper() for part in problem["loc"])
+            typer.echo(name + problem["msg"].removeprefix("Value error, "), err=True)
+        raise typer.Exit(2) from error
 
 
 def main() -> None:

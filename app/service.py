@@ -9,7 +9,9 @@ import fcntl
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from adapters import CausalEngine, Engine, ReaderEngine
@@ -39,7 +41,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         settings.data.mkdir(parents=True, exist_ok=True)
-        self._lock_file = _lock(settings.data)
+        self._resources = ExitStack()
+        self._resources.enter_context(lock_data_folder(settings.data))
         self.draining = threading.Event()
         self.directory = TenantDirectory(Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS))
         self.new_keys = _first_keys(self.directory, settings)
@@ -57,7 +60,7 @@ class Service:
                 max_waiting=settings.max_waiting,
             )
         )
-        self._embedder = SentenceTransformerEmbedder(None if settings.embedder == BUILTIN else settings.embedder)
+        self._embedder = embedder_of(settings)
         self._parser = ParserProcess(settings.parse_seconds, settings.parse_memory_mb * 1024**2)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
         self.worker = JobWorker(self._workspace)
@@ -83,7 +86,7 @@ class Service:
         self.workspaces.close()
         self._background.shutdown()
         self.directory.close()
-        os.close(self._lock_file)
+        self._resources.close()
 
     def readiness(self) -> tuple[bool, str]:
         """Whether questions can be answered now, and in words why (not)."""
@@ -124,7 +127,13 @@ class Service:
         )
 
 
-def _lock(data: Path) -> int:
+@contextmanager
+def lock_data_folder(data: Path) -> Iterator[None]:
+    """Keep every other process out of a data folder.
+
+    Raises:
+        DataFolderInUse: another process holds it.
+    """
     handle = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,7 +142,15 @@ def _lock(data: Path) -> int:
         raise DataFolderInUse(
             f"Another Lorebase process uses the data folder {data}. Stop it, or set LOREBASE_DATA to another folder."
         ) from error
-    return handle
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def embedder_of(settings: Settings) -> SentenceTransformerEmbedder:
+    """The embedder that the settings ask for; its model is loaded when first needed."""
+    return SentenceTransformerEmbedder(None if settings.embedder == BUILTIN else settings.embedder)
 
 
 def _first_keys(directory: TenantDirectory, settings: Settings) -> dict[str, str]:

@@ -40,9 +40,11 @@ if TYPE_CHECKING:
         Parser,
         StoredChunk,
     )
+    from ingest.reembedding import reembed
     from ingest.schema import DOCUMENT_MIGRATIONS
     from ingest.sentences import sentences
     from ingest.splitting import METHODS, Chunk, Complete, Method, SplitConfig, SplitResult, split
+    from ingest.vector_store import embedder_of_vectors
 
 _HOMES = {
     "ingest.corpus": ("Corpus",),
@@ -64,6 +66,8 @@ _HOMES = {
     ),
     "ingest.filters": ("compile_filter",),
     "ingest.live_index": ("IndexOptions",),
+    "ingest.reembedding": ("reembed",),
+    "ingest.vector_store": ("embedder_of_vectors",),
     "ingest.parsing": ("Heading", "Page", "ParseLimits", "ParsedDocument", "ParserProcess", "parse"),
     "ingest.records": (
         "AddedDocument",
@@ -121,8 +125,10 @@ __all__ = [
     "UnreadableDocument",
     "compile_filter",
     "embedded_text",
+    "embedder_of_vectors",
     "foreign_script",
     "parse",
+    "reembed",
     "sentences",
     "split",
 ]

@@ -30,8 +30,8 @@ from ingest.vector_index import Snapshot, VectorIndex
 
 _log = logging.getLogger("lorebase.index")
 MISMATCH = (
-    "the documents were embedded with another model than the one that is set now: set the former model again, or have "
-    "them embedded anew"
+    "the documents were embedded with another model than the one that is set now: set the former model again, or "
+    "stop the service and run `lorebase reindex`, which embeds them anew"
 )
 EXACT_UP_TO = 50_000
 _SPARE = 0.05

@@ -76,19 +76,30 @@ def embedder_of_vectors(connection: sqlite3.Connection) -> str | None:
 
 def note_embedder(connection: sqlite3.Connection, fingerprint: str) -> None:
     """Note which embedder makes the vectors from here on."""
-    _note(connection, _EMBEDDER, fingerprint)
+    note(connection, _EMBEDDER, fingerprint)
 
 
 def graph_generation(connection: sqlite3.Connection) -> str | None:
     """Which saved graph is of the stored vectors; ``None`` when none is."""
-    row = connection.execute("SELECT value FROM index_facts WHERE name = ?", (_GRAPH,)).fetchone()
-    return str(row["value"]) if row else None
+    return fact(connection, _GRAPH)
 
 
 def note_graph(connection: sqlite3.Connection, generation: str) -> None:
     """Note which saved graph is of the stored vectors."""
-    _note(connection, _GRAPH, generation)
+    note(connection, _GRAPH, generation)
 
 
-def _note(connection: sqlite3.Connection, name: str, value: str) -> None:
+def forget_graph(connection: sqlite3.Connection) -> None:
+    """No saved graph is of the stored vectors any more."""
+    connection.execute("DELETE FROM index_facts WHERE name = ?", (_GRAPH,))
+
+
+def fact(connection: sqlite3.Connection, name: str) -> str | None:
+    """What is noted under a name; ``None`` when nothing is."""
+    row = connection.execute("SELECT value FROM index_facts WHERE name = ?", (name,)).fetchone()
+    return str(row["value"]) if row else None
+
+
+def note(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Note something about the stored vectors under a name, in place of what was there."""
     connection.execute("INSERT OR REPLACE INTO index_facts (name, value) VALUES (?, ?)", (name, value))

@@ -48,4 +48,4 @@ def test_the_readme_has_every_setting_as_it_is() -> None:
 def test_the_command_line_lists_its_commands() -> None:
     command = [sys.executable, "-m", "app.cli", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert all(command in shown for command in ("serve", "evaluate", "demo", "train", "settings"))
+    assert all(command in shown for command in ("serve", "evaluate", "demo", "train", "reindex", "settings"))

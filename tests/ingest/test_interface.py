@@ -15,7 +15,7 @@ EXPECTED = {
     "ParsedDocument", "Parser", "ParserProcess", "SentenceTransformerEmbedder", "SplitConfig", "SplitResult",
     "SplitUnavailable",
     "StoredChunk", "UnknownDocument", "UnreadableDocument", "compile_filter", "embedded_text", "foreign_script",
-    "parse", "sentences", "split",
+    "embedder_of_vectors", "parse", "reembed", "sentences", "split",
 }  # fmt: skip
 
 

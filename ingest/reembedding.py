@@ -1,0 +1,93 @@
+"""Every chunk of a corpus embedded anew, then searched by the new vectors at once: never by a mixture.
+
+The new vectors grow in a table of their own, committed in portions, so that an interruption of any kind costs one
+portion. When no chunk lacks one, a single transaction puts that table in the place of the old. Knows the tables
+``chunks`` and ``vectors``; knows no tenant and no index in memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+import numpy as np
+
+from ingest import vector_store
+from ingest.database import Database
+from ingest.embedding import Embedder, embedded_text
+
+_AT_ONCE = 64  # chunks between two commits
+_NEXT_EMBEDDER = "next embedder"
+_NEW_VECTORS = """
+CREATE TABLE IF NOT EXISTS next_vectors (
+    chunk INTEGER PRIMARY KEY REFERENCES chunks (number) ON DELETE CASCADE,
+    vector BLOB NOT NULL                       -- float32, little-endian
+)
+"""
+
+
+def reembed(
+    database: Database,
+    embedder: Embedder,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Embed every chunk with ``embedder``, going on where an earlier call with the same one was interrupted.
+
+    Nothing else may add documents meanwhile; deleting is fine.
+
+    Args:
+        on_progress: told how many chunks of how many are embedded.
+        should_stop: asked between portions.
+
+    Returns:
+        whether the new vectors are in use; false when asked to stop before.
+
+    Raises:
+        EmbedderUnavailable: the embedding model cannot be loaded.
+    """
+    with database.write() as connection:
+        _begin(connection, embedder.fingerprint)
+    while not should_stop():
+        with database.read() as connection:
+            done, total = connection.execute(
+                "SELECT (SELECT count(*) FROM next_vectors), (SELECT count(*) FROM chunks)"
+            ).fetchone()
+            portion = connection.execute(
+                "SELECT chunks.number, chunks.text, documents.title AS title "
+                "FROM chunks JOIN documents ON documents.id = chunks.document_id "
+                "WHERE chunks.number > (SELECT coalesce(max(chunk), 0) FROM next_vectors) "
+                "ORDER BY chunks.number LIMIT ?",
+                (_AT_ONCE,),
+            ).fetchall()
+        on_progress(done, total)
+        if not portion:
+            with database.write() as connection:
+                _switch(connection, embedder.fingerprint)
+            return True
+        vectors = embedder.encode([embedded_text(row["title"], row["text"]) for row in portion])  # [n, d]
+        with database.write() as connection:
+            connection.executemany(
+                "INSERT INTO next_vectors (chunk, vector) SELECT number, ? FROM chunks WHERE number = ?",
+                [
+                    (vector.astype("<f4").tobytes(), row["number"])
+                    for row, vector in zip(portion, np.asarray(vectors), strict=True)
+                ],
+            )
+    return False
+
+
+def _begin(connection: sqlite3.Connection, fingerprint: str) -> None:
+    """Make room for new vectors, or keep those that the same embedder made before."""
+    if vector_store.fact(connection, _NEXT_EMBEDDER) != fingerprint:
+        connection.execute("DROP TABLE IF EXISTS next_vectors")
+        vector_store.note(connection, _NEXT_EMBEDDER, fingerprint)
+    connection.execute(_NEW_VECTORS)
+
+
+def _switch(connection: sqlite3.Connection, fingerprint: str) -> None:
+    connection.execute("DROP TABLE vectors")
+    connection.execute("ALTER TABLE next_vectors RENAME TO vectors")
+    connection.execute("DELETE FROM index_facts WHERE name = ?", (_NEXT_EMBEDDER,))
+    vector_store.note_embedder(connection, fingerprint)
+    vector_store.forget_graph(connection)
