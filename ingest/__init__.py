@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         IngestError,
         InvalidDocument,
         InvalidFilter,
+        RerankerUnavailable,
         SplitUnavailable,
         UnknownDocument,
         UnreadableDocument,
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
         FoundPassage,
         NewDocument,
         Parser,
+        PassageScores,
         StoredChunk,
     )
     from ingest.reembedding import reembed
+    from ingest.retrieval import Reranker, RetrievalOptions
     from ingest.schema import DOCUMENT_MIGRATIONS
     from ingest.sentences import sentences
     from ingest.splitting import METHODS, Chunk, Complete, Method, SplitConfig, SplitResult, split
@@ -60,6 +63,7 @@ _HOMES = {
         "IngestError",
         "InvalidDocument",
         "InvalidFilter",
+        "RerankerUnavailable",
         "SplitUnavailable",
         "UnknownDocument",
         "UnreadableDocument",
@@ -77,8 +81,10 @@ _HOMES = {
         "FoundPassage",
         "NewDocument",
         "Parser",
+        "PassageScores",
         "StoredChunk",
     ),
+    "ingest.retrieval": ("Reranker", "RetrievalOptions"),
     "ingest.schema": ("DOCUMENT_MIGRATIONS",),
     "ingest.sentences": ("sentences",),
     "ingest.splitting": ("METHODS", "Chunk", "Complete", "Method", "SplitConfig", "SplitResult", "split"),
@@ -116,6 +122,10 @@ __all__ = [
     "ParsedDocument",
     "Parser",
     "ParserProcess",
+    "PassageScores",
+    "Reranker",
+    "RerankerUnavailable",
+    "RetrievalOptions",
     "SentenceTransformerEmbedder",
     "SplitConfig",
     "SplitResult",

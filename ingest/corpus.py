@@ -25,12 +25,12 @@ from ingest import split_store, vector_store
 from ingest.database import Database
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import DocumentNotReady, IndexMismatch, SplitUnavailable, UnreadableDocument
-from ingest.filters import compile_filter
 from ingest.live_index import MISMATCH, IndexOptions, LiveIndex
 from ingest.parsing.detection import MARKDOWN, PLAIN
 from ingest.parsing.document import ParsedDocument
 from ingest.parsing.plain import markdown_headings
 from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, Parser, StoredChunk
+from ingest.retrieval import DEFAULT_RETRIEVAL, Reranker, RetrievalOptions, Retriever
 from ingest.splitting import Complete, SplitConfig, SplitResult, check_available, split
 
 DEFAULT_SPLIT = SplitConfig()
@@ -57,6 +57,7 @@ class Corpus:
         split: how documents are split that bring nothing of their own, while ``set_default_split`` was not called.
         complete: a language model, for agentic splitting; ``None`` where there is none.
         index: how its vector index lives.
+        reranker: reads query and passage together; ``None`` when there is none.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Corpus:
         split: SplitConfig = DEFAULT_SPLIT,
         complete: Complete | None = None,
         index: IndexOptions = DEFAULT_INDEX,
+        reranker: Reranker | None = None,
     ) -> None:
         self._database = database
         self._embedder = embedder
         self._split = split
         self._complete_text = complete
         self._index = LiveIndex(database, embedder, index)
+        self._retriever = Retriever(database, embedder, self._index.search, reranker)
 
     def add(self, connection: sqlite3.Connection, document: NewDocument) -> AddedDocument:
         """Add a document as pending, inside the caller's write transaction.
@@ -262,44 +265,24 @@ class Corpus:
         top_k: int,
         filter: Mapping[str, Any] | None = None,
         collection: str | None = None,
+        options: RetrievalOptions = DEFAULT_RETRIEVAL,
     ) -> list[FoundPassage]:
-        """The ``top_k`` passages nearest in meaning to ``query``, best first.
+        """The ``top_k`` best passages for ``query``, best first.
 
         Args:
             query: a question or some words.
             top_k: how many at most.
             filter: a metadata filter, see ``ingest.filters``; applied exactly.
             collection: search only in this one.
+            options: which stages the query goes through.
 
         Raises:
             InvalidFilter: the filter is malformed.
             IndexMismatch: the stored vectors were made by another embedder.
             EmbedderUnavailable: the embedding model cannot be loaded.
+            RerankerUnavailable: reranking is asked for, and there is no reranker.
         """
-        compile_filter(filter)  # refused before the model works
-        return self.search_vector(self._embedder.encode([query])[0], top_k, filter, collection)
-
-    def search_vector(
-        self,
-        vector: NDArray[np.float32],
-        top_k: int,
-        filter: Mapping[str, Any] | None = None,
-        collection: str | None = None,
-    ) -> list[FoundPassage]:
-        """As ``search``, with the query's vector: float32 ``[dimension]`` of length 1."""
-        if top_k <= 0:
-            return []
-        predicate = compile_filter(filter)
-        with self._database.read() as connection:
-            allowed = store.matching(connection, predicate, collection)
-        wanted = top_k
-        while True:
-            numbers, scores = self._index.search(vector, wanted, allowed)
-            with self._database.read() as connection:
-                found = store.passages(connection, numbers, scores)
-            if len(found) >= top_k or len(numbers) < wanted:
-                return found[:top_k]
-            wanted *= 2  # some were deleted between the index and the rows
+        return self._retriever.search(query, top_k, filter, collection, options)
 
     def release(self) -> None:
         """Free the index; the next search builds it again."""

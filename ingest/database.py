@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ingest.errors import DatabaseClosed, IncompatibleDatabase
+
+Migration = str | Callable[[sqlite3.Connection], None]
+"""A SQL script, or a function where SQL does not suffice; either runs inside a transaction."""
 
 _IDLE_READERS = 4
 _BUSY_SECONDS = 30.0
@@ -33,7 +36,7 @@ class Database:
 
     Args:
         path: the database file; made when absent, in a folder that exists.
-        migrations: component name → SQL scripts, oldest first. Script *n* brings the component from version *n* to
+        migrations: component name → scripts, oldest first. Script *n* brings the component from version *n* to
             *n + 1*. Scripts that were released are never edited. Each runs in a transaction of its own.
 
     Raises:
@@ -41,7 +44,7 @@ class Database:
         sqlite3.Error: the file is no database, or a migration fails (that migration is then rolled back).
     """
 
-    def __init__(self, path: Path, migrations: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, path: Path, migrations: Mapping[str, Sequence[Migration]]) -> None:
         self.path = path
         self._write_lock = threading.Lock()
         self._writing_thread: int | None = None
@@ -138,7 +141,7 @@ class Database:
                 return
         connection.close()
 
-    def _migrate(self, migrations: Mapping[str, Sequence[str]]) -> None:
+    def _migrate(self, migrations: Mapping[str, Sequence[Migration]]) -> None:
         self._writer.execute(_SCHEMA_VERSION)
         for component, scripts in migrations.items():
             found = _version(self._writer, component)
@@ -149,13 +152,19 @@ class Database:
                 )
             for number in range(found, len(scripts)):
                 with _transaction(self._writer):
-                    for statement in _statements(scripts[number]):
-                        self._writer.execute(statement)
+                    self._apply(scripts[number])
                     self._writer.execute(
                         "INSERT INTO schema_version (component, version) VALUES (?, ?) "
                         "ON CONFLICT (component) DO UPDATE SET version = excluded.version",
                         (component, number + 1),
                     )
+
+    def _apply(self, migration: Migration) -> None:
+        if callable(migration):
+            migration(self._writer)
+            return
+        for statement in _statements(migration):
+            self._writer.execute(statement)
 
 
 @contextmanager

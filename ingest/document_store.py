@@ -11,7 +11,7 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ingest.errors import InvalidDocument, UnknownDocument
 from ingest.filters import Predicate
+from ingest.keyword_index import TITLE_OF_CHUNKS, extra_terms
 from ingest.parsing.document import Heading, Page, ParsedDocument
 from ingest.records import (
     AddedDocument,
@@ -28,6 +29,7 @@ from ingest.records import (
     DocumentSplit,
     FoundPassage,
     NewDocument,
+    PassageScores,
     StoredChunk,
 )
 from ingest.split_store import split_config, split_json
@@ -143,6 +145,10 @@ def complete(
     )
     if updated.rowcount == 0:
         return None
+    title = connection.execute(
+        f"SELECT {TITLE_OF_CHUNKS} FROM documents WHERE id = ?",  # noqa: S608 - constant columns
+        (document_id,),
+    ).fetchone()[0]
     connection.execute(
         "INSERT INTO texts (document_id, text, pages, headings) VALUES (?, ?, ?, ?)",
         (
@@ -154,9 +160,10 @@ def complete(
     )
     numbers = np.empty(len(chunks), dtype=np.int64)
     for position, (chunk, vector) in enumerate(zip(chunks, vectors.astype(_VECTOR_TYPE, copy=False), strict=True)):
+        text = parsed.text[chunk.start : chunk.end]
         number = connection.execute(
-            'INSERT INTO chunks (document_id, position, start, "end", page, section, text) '
-            "VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING number",
+            'INSERT INTO chunks (document_id, position, start, "end", page, section, text, title, extra_terms) '
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
             (
                 document_id,
                 position,
@@ -164,7 +171,9 @@ def complete(
                 chunk.end,
                 chunk.page,
                 chunk.section,
-                parsed.text[chunk.start : chunk.end],
+                text,
+                title,
+                extra_terms(title, text),
             ),
         ).fetchone()["number"]
         connection.execute("INSERT INTO vectors (chunk, vector) VALUES (?, ?)", (number, vector.tobytes()))
@@ -288,10 +297,15 @@ def counts(connection: sqlite3.Connection) -> Counts:
     return Counts(**{name: int(row[name]) for name in row.keys()})  # noqa: SIM118 - a Row iterates over values
 
 
-def passages(connection: sqlite3.Connection, numbers: Sequence[int], scores: Sequence[float]) -> list[FoundPassage]:
+def passages(
+    connection: sqlite3.Connection,
+    numbers: Sequence[int],
+    final: Sequence[float],
+    scores: Sequence[PassageScores],
+) -> list[FoundPassage]:
     """The passages of chunk numbers, in their order; numbers of deleted chunks are left out."""
     rows = connection.execute(
-        "SELECT chunks.*, coalesce(documents.title, documents.name) AS title FROM json_each(?) AS wanted "
+        "SELECT chunks.*, coalesce(documents.title, documents.name) AS document_title FROM json_each(?) AS wanted "
         "JOIN chunks ON chunks.number = wanted.value JOIN documents ON documents.id = chunks.document_id "
         "WHERE documents.status = 'ready'",
         (json.dumps(list(numbers)),),
@@ -301,15 +315,17 @@ def passages(connection: sqlite3.Connection, numbers: Sequence[int], scores: Seq
         FoundPassage(
             chunk_id=_chunk_id(row),
             document_id=row["document_id"],
-            title=row["title"],
+            position=row["position"],
+            title=row["document_title"],
             text=row["text"],
             score=score,
+            scores=own,
             page=row["page"],
             section=row["section"],
             start=row["start"],
             end=row["end"],
         )
-        for number, score in zip(numbers, scores, strict=True)
+        for number, score, own in zip(numbers, final, scores, strict=True)
         if (row := by_number.get(number)) is not None
     ]
 
@@ -333,6 +349,23 @@ def matching(connection: sqlite3.Connection, predicate: Predicate | None, collec
         parameters,
     )
     return [row["id"] for row in rows]
+
+
+def expanded(connection: sqlite3.Connection, passage: FoundPassage, neighbours: int) -> FoundPassage:
+    """A passage joined with up to ``neighbours`` chunks before and after it: an exact slice of the document's text."""
+    row = connection.execute(
+        'SELECT min(chunks.start) AS start, max(chunks."end") AS "end" FROM chunks '
+        "WHERE document_id = ? AND position BETWEEN ? AND ?",
+        (passage.document_id, passage.position - neighbours, passage.position + neighbours),
+    ).fetchone()
+    if row["start"] is None:  # deleted a moment ago
+        return passage
+    start, end = min(row["start"], passage.start), max(row["end"], passage.end)
+    text = connection.execute(
+        "SELECT substr(text, ?, ?) AS text FROM texts WHERE document_id = ?",
+        (start + 1, end - start, passage.document_id),
+    ).fetchone()["text"]
+    return replace(passage, text=text, start=start, end=end)
 
 
 def is_ready(connection: sqlite3.Connection, document_id: str) -> bool:

@@ -10,6 +10,7 @@ IngestError
 ├── CompletionFailed       a language model gave no (whole) answer
 │   └── CompletionTooLong  it was given more than it can read
 ├── EmbedderUnavailable    the embedding model cannot be loaded
+├── RerankerUnavailable    reranking was asked for, and there is no reranker or it cannot be loaded
 ├── IndexMismatch          the stored vectors were made by another embedder
 ├── DatabaseClosed         the database was closed while it was asked: its tenant is gone, or the service stops
 └── IncompatibleDatabase   a database was written by a newer version of this software
@@ -56,6 +57,10 @@ class CompletionTooLong(CompletionFailed):
 
 class EmbedderUnavailable(IngestError):
     """The embedding model cannot be loaded."""
+
+
+class RerankerUnavailable(IngestError):
+    """Reranking was asked for, and there is no reranker, or its model cannot be loaded."""
 
 
 class IndexMismatch(IngestError):

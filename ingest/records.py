@@ -109,11 +109,34 @@ class StoredChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class PassageScores:
+    """What each stage thought of a passage; ``None`` where it did not see it.
+
+    Attributes:
+        dense: inner product of unit vectors, from -1 to 1.
+        keyword: BM25, above 0; ``None`` too where no word is shared.
+        fused: of the two, from 0 to 1.
+        rerank: probability that the passage answers, from 0 to 1.
+    """
+
+    dense: float | None = None
+    keyword: float | None = None
+    fused: float | None = None
+    rerank: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FoundPassage:
-    """A chunk as a search finds it. ``score`` is the inner product of unit vectors, from -1 to 1."""
+    """A chunk as a search finds it, with its neighbours where they were asked for.
+
+    Attributes:
+        position: of the chunk in its document, from 0.
+        score: the last stage's: larger is better, comparable only within one search.
+    """
 
     chunk_id: str
     document_id: str
+    position: int
     title: str
     text: str
     score: float
@@ -121,6 +144,7 @@ class FoundPassage:
     section: str | None
     start: int
     end: int
+    scores: PassageScores = PassageScores()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from ingest import keyword_index
+from ingest.database import Migration
+
 DOCUMENTS: Final = "documents"
 """The component these migrations belong to."""
 
-DOCUMENT_MIGRATIONS: Final[list[str]] = [
+DOCUMENT_MIGRATIONS: Final[list[Migration]] = [
     """
     CREATE TABLE documents (
         number INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival, never reused
@@ -75,5 +78,34 @@ DOCUMENT_MIGRATIONS: Final[list[str]] = [
         one INTEGER PRIMARY KEY CHECK (one = 1),
         split TEXT NOT NULL                        -- JSON: {"method", "size", "overlap"}
     );
+    """,
+    # The keyword index. Its rows are those of chunks: FTS5 keeps the terms and reads the text where it stands.
+    """
+    ALTER TABLE chunks ADD COLUMN title TEXT NOT NULL DEFAULT '';        -- the document's, to be found by
+    ALTER TABLE chunks ADD COLUMN extra_terms TEXT NOT NULL DEFAULT '';  -- see ingest.keyword_index
+
+    CREATE VIRTUAL TABLE keywords USING fts5 (
+        title, section, text, extra_terms,
+        content = 'chunks', content_rowid = 'number', tokenize = 'porter unicode61 remove_diacritics 2'
+    );
+    """,
+    keyword_index.index_existing,
+    """
+    CREATE TRIGGER keywords_of_new_chunk AFTER INSERT ON chunks BEGIN
+        INSERT INTO keywords (rowid, title, section, text, extra_terms)
+        VALUES (new.number, new.title, new.section, new.text, new.extra_terms);
+    END;
+
+    CREATE TRIGGER keywords_of_deleted_chunk AFTER DELETE ON chunks BEGIN
+        INSERT INTO keywords (keywords, rowid, title, section, text, extra_terms)
+        VALUES ('delete', old.number, old.title, old.section, old.text, old.extra_terms);
+    END;
+
+    CREATE TRIGGER keywords_of_changed_chunk AFTER UPDATE OF title, section, text, extra_terms ON chunks BEGIN
+        INSERT INTO keywords (keywords, rowid, title, section, text, extra_terms)
+        VALUES ('delete', old.number, old.title, old.section, old.text, old.extra_terms);
+        INSERT INTO keywords (rowid, title, section, text, extra_terms)
+        VALUES (new.number, new.title, new.section, new.text, new.extra_terms);
+    END;
     """,
 ]

@@ -6,7 +6,9 @@ caller.
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +66,31 @@ def all_vectors(connection: sqlite3.Connection, dimension: int, spare: float = 0
         span[0]: range(start, stop) for span, (start, stop) in zip(spans, rows_of.tolist(), strict=True) if start < stop
     }
     return StoredVectors(numbers, vectors, documents)
+
+
+def vectors_of(
+    connection: sqlite3.Connection, numbers: Sequence[int], dimension: int
+) -> tuple[list[int], NDArray[np.float32]]:
+    """The vectors of some chunks: the numbers that are there, and float32 ``[n, dimension]`` in their order."""
+    rows = connection.execute(
+        "SELECT chunk, vector FROM vectors WHERE chunk IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(numbers)),),
+    ).fetchall()
+    stacked = np.frombuffer(b"".join(row["vector"] for row in rows), dtype=_VECTOR_TYPE)
+    return [row["chunk"] for row in rows], stacked.reshape(len(rows), dimension)
+
+
+def vectors_at(
+    connection: sqlite3.Connection, found: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], NDArray[np.float32]]:
+    """Vectors float32 ``[dimension]`` of chunks given as (document id, position), of those that are there."""
+    rows = connection.execute(
+        "SELECT document_id, position, vector FROM json_each(?) AS wanted "
+        "JOIN chunks ON document_id = wanted.value ->> 0 AND position = wanted.value ->> 1 "
+        "JOIN vectors ON chunk = number",
+        (json.dumps([list(each) for each in found]),),
+    )
+    return {(row["document_id"], row["position"]): np.frombuffer(row["vector"], dtype=_VECTOR_TYPE) for row in rows}
 
 
 def embedder_of_vectors(connection: sqlite3.Connection) -> str | None:
