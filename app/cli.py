@@ -12,7 +12,7 @@ from app.evaluate_command import evaluate_command
 from app.settings import Settings, settings_table
 
 cli = typer.Typer(name="lorebase", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-train_cli = typer.Typer(no_args_is_help=True, help="Train adapters, and the embedded reader itself.")
+train_cli = typer.Typer(no_args_is_help=True, help="Train adapters, and the embedded reader and reranker themselves.")
 cli.add_typer(train_cli, name="train")
 DataFiles = Annotated[list[Path], typer.Option("--data", help="A question set in SQuAD format; may be repeated.")]
 OutputFolder = Annotated[Path, typer.Option("--output", help="Folder for the adapter; a run left there is resumed.")]
@@ -59,6 +59,14 @@ def train_reader(data: DataFiles, output: OutputFolder) -> None:
     from app.training import run_reader_training
 
     raise typer.Exit(run_reader_training(data, output))
+
+
+@train_cli.command("reranker")
+def train_reranker(data: DataFiles, output: OutputFolder) -> None:
+    """Train the embedded reranker on what the service's own search finds for the questions."""
+    from app.training import run_reranker_training
+
+    raise typer.Exit(run_reranker_training(data, output))
 
 
 @train_cli.command("adapter")

@@ -11,45 +11,92 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adapters.errors import AdapterError
 from adapters.squad import Question, read_squad
-from adapters.training import TrainingProgress, train_domain_adapter, train_reader
+from adapters.training import (
+    HELD_OUT_QUESTIONS,
+    NEGATIVES,
+    TRAINING_QUESTIONS,
+    TrainingProgress,
+    train_domain_adapter,
+    train_reader,
+    train_reranker,
+)
 from adapters.training.domain import DOMAIN_CONFIG
+from app.ranking_data import ranking_data
+from ingest import IngestError, SentenceTransformerEmbedder
+
+Report = Callable[[TrainingProgress], None]
 
 
 def run_reader_training(data: list[Path], output: Path) -> int:
     """`lorebase train reader`; the exit status."""
 
-    def train(questions: list[Question], report: Callable[[TrainingProgress], None]) -> str:
+    def train(bar: Progress, report: Report) -> str:
+        questions = _questions(data)
         calibration = train_reader(questions, output, report=report)
         return f"The reader is in {output}; it abstains below a confidence of {calibration.min_confidence:.2f}."
 
-    return _run(data, train)
+    return _run(train)
+
+
+def run_reranker_training(data: list[Path], output: Path) -> int:
+    """`lorebase train reranker`; the exit status."""
+
+    def train(bar: Progress, report: Report) -> str:
+        mining = bar.add_task("mining", total=None)
+
+        def mined(what: str, done: int, total: int) -> None:
+            bar.update(mining, completed=done, total=total, description=f"mining: {what}")
+
+        found = ranking_data(
+            data,
+            output / "mining",
+            SentenceTransformerEmbedder(),
+            questions=TRAINING_QUESTIONS,
+            held_out=HELD_OUT_QUESTIONS,
+            negatives=NEGATIVES,
+            report=mined,
+        )
+        bar.remove_task(mining)
+        figures = train_reranker(found.examples, found.held_out, output, report=report)
+        return (
+            f"The reranker is in {output}: mean reciprocal rank of {figures.questions} held-out questions "
+            f"{figures.mrr_retrieved:.3f} as retrieved, {figures.mrr_reranked:.3f} reranked."
+        )
+
+    return _run(train)
 
 
 def run_adapter_training(data: list[Path], output: Path, *, rank: int, epochs: float, seed: int) -> int:
     """`lorebase train adapter`; the exit status."""
     config = replace(DOMAIN_CONFIG, rank=rank, alpha=2 * rank, epochs=epochs, seed=seed)
 
-    def train(questions: list[Question], report: Callable[[TrainingProgress], None]) -> str:
-        train_domain_adapter(questions, output, config, report=report)
+    def train(bar: Progress, report: Report) -> str:
+        train_domain_adapter(_questions(data), output, config, report=report)
         return f"The adapter is in {output}; upload its two files to POST /adapters/NAME/versions."
 
-    return _run(data, train)
+    return _run(train)
 
 
-def _run(data: list[Path], train: Callable[[list[Question], Callable[[TrainingProgress], None]], str]) -> int:
+def _questions(data: list[Path]) -> list[Question]:
+    return [question for path in data for question in read_squad(path)]
+
+
+def _run(train: Callable[[Progress, Report], str]) -> int:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
-        questions = [question for path in data for question in read_squad(path)]
         with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-            task = bar.add_task(f"{len(questions)} questions", total=None)
+            task = bar.add_task("training", total=None)
 
             def report(progress: TrainingProgress) -> None:
                 description = f"loss {progress.loss:.3f}, {progress.examples_per_second:.1f} examples/s"
                 bar.update(task, completed=progress.step, total=progress.steps, description=description)
+                if not console.is_terminal:
+                    console.print(f"step {progress.step} of {progress.steps}: {description}, "
+                                  f"{progress.eta_seconds / 60:.0f} min left")  # fmt: skip
 
-            done = train(questions, report)
-    except AdapterError as error:
+            done = train(bar, report)
+    except (AdapterError, IngestError) as error:
         console.print(str(error), style="red")
         return 2
     except KeyboardInterrupt:

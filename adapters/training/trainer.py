@@ -1,6 +1,6 @@
-"""Supervised training of a span-reading adapter: LoRA on every linear layer and a QA head.
+"""Supervised training of an adapter for the embedded encoder: LoRA on every linear layer and a QA head.
 
-One loop for both uses: the reader itself (on the raw encoder) and a tenant's adapter (on the reader's base).
+One loop for all uses: the reader itself (on the raw encoder), a tenant's adapter (on the reader's base), the reranker.
 Deterministic for a seed, checkpointed and resumable; reports progress through a callback.
 Knows models and examples; knows no service, no tenants.
 """
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -74,9 +74,73 @@ class TrainingProgress:
     eta_seconds: float
 
 
+class TrainingTask(Protocol):
+    """What is learned: examples by number, and the loss of some of them."""
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+
+    def length(self, index: int) -> int:
+        """About how many tokens an example takes, so that those of similar length share a batch."""
+
+    def loss(self, model: Any, batch: Sequence[int], rng: random.Random) -> torch.Tensor:
+        """The loss of a batch, a scalar with gradients; whatever is drawn is drawn from ``rng``."""
+
+
+class SpanReading:
+    """The reader's task: to point at the answer in a passage, or at no token (`TrainingTask`)."""
+
+    def __init__(self, source: ExampleSource, pad: int) -> None:
+        self._source = source
+        self._pad = pad
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def length(self, index: int) -> int:
+        return self._source.length(index)
+
+    def loss(self, model: Any, batch: Sequence[int], rng: random.Random) -> torch.Tensor:
+        features = collate([self._source.draw(i, rng) for i in batch], self._pad)
+        out = model(**{k: features[k] for k in ("input_ids", "attention_mask")})
+        return (  # logits [B, T]
+            F.cross_entropy(out.start_logits.float(), features["start_positions"])
+            + F.cross_entropy(out.end_logits.float(), features["end_positions"])
+        ) / 2
+
+
 def train_reader_adapter(
     base: ReaderBase,
     questions: Sequence[Question],
+    output: Path,
+    config: TrainingConfig,
+    *,
+    start: Path | None = None,
+    report: Callable[[TrainingProgress], None] = lambda _: None,
+    report_every: int = 25,
+) -> Path:
+    """Train an adapter that reads answers out of passages: `train_adapter` with the task `SpanReading`.
+
+    Raises:
+        InvalidTrainingData: no question has an answer; or see `train_adapter`.
+    """
+    if not any(q.answerable for q in questions):
+        raise InvalidTrainingData("The training set holds no answered question: nothing can be learned from it.")
+    source = ExampleSource(
+        questions,
+        base.tokenizer,
+        max_length=config.max_length,
+        lookalike_share=config.lookalike_share,
+        altered_share=config.altered_share,
+        alterer=make_alterer(base, questions) if config.altered_share else None,
+    )
+    task = SpanReading(source, base.tokenizer.pad_token_id)
+    return train_adapter(base, task, output, config, start=start, report=report, report_every=report_every)
+
+
+def train_adapter(
+    base: ReaderBase,
+    task: TrainingTask,
     output: Path,
     config: TrainingConfig,
     *,
@@ -96,42 +160,32 @@ def train_reader_adapter(
         The folder with ``adapter_config.json`` and ``adapter_model.safetensors``.
 
     Raises:
-        InvalidTrainingData: no question has an answer, a checkpoint of other settings lies in ``output``, or the
-            adapter in ``start`` has another shape.
+        InvalidTrainingData: a checkpoint of other settings lies in ``output``, or the adapter in ``start`` has another
+            shape.
     """
-    if not any(q.answerable for q in questions):
-        raise InvalidTrainingData("The training set holds no answered question: nothing can be learned from it.")
     _keep_freed_memory()
     torch.manual_seed(config.seed)
-    source = ExampleSource(
-        questions,
-        base.tokenizer,
-        max_length=config.max_length,
-        lookalike_share=config.lookalike_share,
-        altered_share=config.altered_share,
-        alterer=make_alterer(base, questions) if config.altered_share else None,
-    )
     model = _with_lora(base.model, config)
     if start is not None:
         _load_weights(model, start)
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
-    per_epoch = math.ceil(len(source) / config.batch_size)
+    per_epoch = math.ceil(len(task) / config.batch_size)
     steps = max(1, round(config.epochs * per_epoch))
     output.mkdir(parents=True, exist_ok=True)
-    settings = _settings(config, len(source), start)
+    settings = _settings(config, len(task), start)
     done = _resume(output, settings, config.seed, model, optimizer)
 
     started, losses = time.monotonic(), []
     for step in range(done, steps):
         epoch, position = divmod(step, per_epoch)
         if position == 0 or step == done:
-            batches = _epoch_batches(source, config, epoch)
+            batches = _epoch_batches(task, config, epoch)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_share(step, steps, config)
-        rng = random.Random(f"{config.seed}/{step}")
-        features = [source.draw(i, rng) for i in batches[position]]
-        losses.append(_step(model, optimizer, trainable, collate(features, base.tokenizer.pad_token_id)))
+        with torch.autocast("cpu", torch.bfloat16, enabled=model.dtype == torch.bfloat16):
+            loss = task.loss(model, batches[position], random.Random(f"{config.seed}/{step}"))
+        losses.append(_step(loss, optimizer, trainable))
         now = step + 1
         if now % report_every == 0 or now in (1, steps):
             elapsed = time.monotonic() - started
@@ -193,15 +247,7 @@ def _with_lora(model: Any, config: TrainingConfig) -> Any:
     return adapted
 
 
-def _step(
-    model: Any, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter], batch: dict[str, torch.Tensor]
-) -> float:
-    with torch.autocast("cpu", torch.bfloat16, enabled=model.dtype == torch.bfloat16):
-        out = model(**{k: batch[k] for k in ("input_ids", "attention_mask")})
-    loss = (  # logits [B, T]
-        F.cross_entropy(out.start_logits.float(), batch["start_positions"])
-        + F.cross_entropy(out.end_logits.float(), batch["end_positions"])
-    ) / 2
+def _step(loss: torch.Tensor, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> float:
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(trainable, 1.0)
@@ -216,15 +262,15 @@ def learning_rate_share(step: int, steps: int, config: TrainingConfig) -> float:
     return min(1.0, (step + 1) / warmup) * float(np.interp(step / steps, at, share))
 
 
-def _epoch_batches(source: ExampleSource, config: TrainingConfig, epoch: int) -> list[list[int]]:
+def _epoch_batches(task: TrainingTask, config: TrainingConfig, epoch: int) -> list[list[int]]:
     """Batches of similar length in random order: shuffled, sorted within groups of 50 batches, shuffled again."""
     rng = random.Random(f"{config.seed}/epoch/{epoch}")
-    order = list(range(len(source)))
+    order = list(range(len(task)))
     rng.shuffle(order)
     size, group = config.batch_size, config.batch_size * 50
     batches: list[list[int]] = []
     for begin in range(0, len(order), group):
-        near = sorted(order[begin : begin + group], key=source.length)
+        near = sorted(order[begin : begin + group], key=task.length)
         batches += list(_slices(near, size))
     rng.shuffle(batches)
     return batches
