@@ -36,7 +36,7 @@ class Tenant:
         self.database = Database(folder / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
         self.background = ThreadPoolExecutor(1)
         self.options = IndexOptions(100, self.background, folder / "index", self._resize)
-        self.corpus = Corpus(self.database, HashingEmbedder(64), SplitConfig(), self.options)
+        self.corpus = Corpus(self.database, HashingEmbedder(64), SplitConfig(), index=self.options)
 
     @property
     def index(self) -> LiveIndex:
