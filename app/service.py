@@ -19,7 +19,16 @@ from app.jobs import JobWorker
 from app.settings import BUILTIN, Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
 from app.workspace import Workspace, Workspaces
-from ingest import Corpus, Database, IndexOptions, ParserProcess, SentenceTransformerEmbedder, SplitConfig
+from ingest import (
+    ArchiveLimits,
+    Corpus,
+    Database,
+    IndexOptions,
+    ParseLimits,
+    ParserProcess,
+    SentenceTransformerEmbedder,
+    SplitConfig,
+)
 
 _log = logging.getLogger("lorebase.service")
 DEFAULT_TENANT = "default"
@@ -61,7 +70,15 @@ class Service:
             )
         )
         self._embedder = embedder_of(settings)
-        self._parser = ParserProcess(settings.parse_seconds, settings.parse_memory_mb * 1024**2)
+        self._parser = ParserProcess(
+            settings.parse_seconds, settings.parse_memory_mb * 1024**2, _parse_limits(settings)
+        )
+        self.archive_limits = ArchiveLimits(
+            files=settings.archive_files,
+            unpacked_bytes=settings.archive_mb * 1024**2,
+            ratio=settings.unpacked_ratio,
+            depth=settings.archive_depth,
+        )
         self._background = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
         self.worker = JobWorker(self._workspace)
         self.workspaces = Workspaces(
@@ -125,6 +142,16 @@ class Service:
             self.worker.stopping,
             english_only=BUILTIN in (self.settings.model, self.settings.embedder),
         )
+
+
+def _parse_limits(settings: Settings) -> ParseLimits:
+    return ParseLimits(
+        pages=settings.parse_pages,
+        rows=settings.parse_rows,
+        characters=settings.parse_characters,
+        unpacked_bytes=settings.unpacked_mb * 1024**2,
+        ratio=settings.unpacked_ratio,
+    )
 
 
 @contextmanager

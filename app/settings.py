@@ -51,8 +51,18 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Documents of one tenant that may wait to be ingested; more are answered 429."
     )
     chunk_size: int = Field(1000, ge=100, le=8000, description="Longest chunk, in characters.")
+    parse_pages: int = Field(5_000, ge=1, description="Most pages of one PDF, or slides of one presentation.")
+    parse_rows: int = Field(200_000, ge=1, description="Most rows of one spreadsheet, CSV or JSON Lines file.")
+    parse_characters: int = Field(100_000_000, ge=1, description="Most characters of text in one file.")
     parse_seconds: float = Field(120.0, gt=0, description="Longest time one file may take to parse.")
     parse_memory_mb: int = Field(2048, ge=256, description="Memory one file may take to parse, in MiB.")
+    unpacked_mb: int = Field(512, ge=1, description="What one zip-based file, such as DOCX, may unpack to, in MiB.")
+    unpacked_ratio: int = Field(
+        200, ge=1, description="To how many times its size a zip-based file or archive may unpack."
+    )
+    archive_files: int = Field(1_000, ge=1, description="Most files in the zip archives of one upload.")
+    archive_mb: int = Field(256, ge=1, description="What the zip archives of one upload may unpack to, in MiB.")
+    archive_depth: int = Field(2, ge=1, description="How deep zip archives may lie in each other; 1: not at all.")
     shutdown_seconds: int = Field(20, ge=1, description="Time running requests have to finish after SIGTERM.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line.")

@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from adapters import AdapterRegistry
@@ -54,20 +54,26 @@ class Workspace:
         self._stopping = stopping
         self._unfinished = threading.Lock()
 
-    def add_documents(self, documents: Sequence[NewDocument], max_pending: int) -> tuple[str, list[AddedDocument]]:
+    def add_documents(self, documents: Iterable[NewDocument], max_pending: int) -> tuple[str, list[AddedDocument]]:
         """Store documents and the job that ingests them in one transaction: once this returns, both survive a crash.
+
+        Documents are taken one at a time, so that those of a large archive are never in memory together.
 
         Raises:
             TooManyPending: the tenant has too many documents waiting already; nothing is stored.
         """
-        if self.jobs.pending() + len(documents) > max_pending:
-            raise TooManyPending(
-                f"At most {max_pending} documents may wait to be ingested; send these again when jobs have ended."
-            )
+        free = max_pending - self.jobs.pending()
+        added: list[AddedDocument] = []
         with self._unfinished:
             self._directory.mark_unfinished(self.tenant_id)
             with self.database.write() as connection:
-                added = [self.corpus.add(connection, document) for document in documents]
+                for document in documents:
+                    if len(added) >= free:
+                        raise TooManyPending(
+                            f"At most {max_pending} documents may wait to be ingested; send these again when jobs "
+                            "have ended."
+                        )
+                    added.append(self.corpus.add(connection, document))
                 # A document another job is still at is waited for here too; it is not ingested twice.
                 job_id = self.jobs.add(connection, list(dict.fromkeys(a.id for a in added)))
         return job_id, added

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ingest.archives import ArchiveLimits, expand_archives
     from ingest.corpus import Corpus
     from ingest.database import Database
     from ingest.embedding import Embedder, SentenceTransformerEmbedder, embedded_text, foreign_script
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from ingest.vector_store import embedder_of_vectors
 
 _HOMES = {
+    "ingest.archives": ("ArchiveLimits", "expand_archives"),
     "ingest.corpus": ("Corpus",),
     "ingest.database": ("Database",),
     "ingest.embedding": ("Embedder", "SentenceTransformerEmbedder", "embedded_text", "foreign_script"),
@@ -95,6 +97,7 @@ __all__ = [
     "DOCUMENT_MIGRATIONS",
     "METHODS",
     "AddedDocument",
+    "ArchiveLimits",
     "Chunk",
     "Complete",
     "CompletionFailed",
@@ -136,6 +139,7 @@ __all__ = [
     "compile_filter",
     "embedded_text",
     "embedder_of_vectors",
+    "expand_archives",
     "foreign_script",
     "parse",
     "reembed",

@@ -30,6 +30,7 @@ from ingest.records import (
     FoundPassage,
     NewDocument,
     PassageScores,
+    Status,
     StoredChunk,
 )
 from ingest.split_store import split_config, split_json
@@ -71,6 +72,7 @@ def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitCo
     title = (document.title or "").strip() or None
     digest = hashlib.sha256(document.content).hexdigest()
     now = _now()
+    status: Status = "pending" if document.refused is None else "failed"
     existing = connection.execute(
         "SELECT id, coalesce(title, name) AS title, status FROM documents "
         "WHERE collection = ? AND sha256 = ? AND is_text = ?",
@@ -79,8 +81,8 @@ def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitCo
     if existing is None:
         document_id = uuid.uuid4().hex
         connection.execute(
-            "INSERT INTO documents (id, collection, title, name, is_text, metadata, sha256, bytes, status, created_at, "
-            "updated_at, split) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)",
+            "INSERT INTO documents (id, collection, title, name, is_text, metadata, sha256, bytes, status, error, "
+            "created_at, updated_at, split) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 document_id,
                 document.collection,
@@ -90,6 +92,8 @@ def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitCo
                 metadata,
                 digest,
                 len(document.content),
+                status,
+                document.refused,
                 now,
                 now,
                 split_json(split),
@@ -98,15 +102,15 @@ def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitCo
         connection.execute(
             "INSERT INTO originals (document_id, content) VALUES (?, ?)", (document_id, document.content)
         )
-        return AddedDocument(document_id, title or document.name, "pending", duplicate=False)
+        return AddedDocument(document_id, title or document.name, status, duplicate=False)
     if existing["status"] != "failed":
         return AddedDocument(existing["id"], existing["title"], existing["status"], duplicate=True)
     connection.execute(
-        "UPDATE documents SET status = 'pending', error = NULL, title = ?, name = ?, metadata = ?, updated_at = ?, "
-        "split = ? WHERE id = ?",
-        (title, document.name, metadata, now, split_json(split), existing["id"]),
+        "UPDATE documents SET status = ?, error = ?, title = ?, name = ?, metadata = ?, updated_at = ?, split = ? "
+        "WHERE id = ?",
+        (status, document.refused, title, document.name, metadata, now, split_json(split), existing["id"]),
     )
-    return AddedDocument(existing["id"], title or document.name, "pending", duplicate=True)
+    return AddedDocument(existing["id"], title or document.name, status, duplicate=True)
 
 
 def original(connection: sqlite3.Connection, document_id: str) -> Original | None:

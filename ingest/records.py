@@ -35,6 +35,7 @@ class NewDocument:
         collection: groups documents inside a tenant.
         is_text: ``content`` is text and is kept exactly as given; otherwise it is a file to be parsed.
         split: how to split it; ``None`` takes the corpus' default.
+        refused: why it is known beforehand that the file cannot be read; it is stored as failed.
     """
 
     title: str | None
@@ -44,6 +45,7 @@ class NewDocument:
     collection: str = DEFAULT_COLLECTION
     is_text: bool = False
     split: SplitConfig | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

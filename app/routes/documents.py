@@ -25,7 +25,7 @@ from app.schemas import (
     refuse_unstorable,
 )
 from app.workspace import TooManyPending
-from ingest import DocumentRecord, NewDocument
+from ingest import DocumentRecord, NewDocument, expand_archives
 
 router = APIRouter(tags=["documents"])
 MAX_FILES = 1000
@@ -60,6 +60,10 @@ async def ingest(
 ) -> Response:
     """Store documents, files or JSON texts, and ingest them in the background.
 
+    Files may be plain text, Markdown, HTML, PDF, Word (DOCX), PowerPoint (PPTX), Excel (XLSX), CSV, TSV, EPUB, JSON,
+    JSON Lines, e-mail (EML) or source code; their content decides which. A zip archive becomes one document for each
+    file in it, with a status of its own.
+
     The answer means that they are stored durably. The same content again answers the document there is.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -75,7 +79,9 @@ async def ingest(
         )
     try:
         job_id, added = await asyncio.to_thread(
-            workspace.add_documents, documents, service.settings.max_pending_documents
+            workspace.add_documents,
+            expand_archives(documents, service.archive_limits),
+            service.settings.max_pending_documents,
         )
     except TooManyPending as error:
         raise Problem(429, "too_many_pending", str(error), {"Retry-After": "10"}) from error

@@ -9,11 +9,14 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+import zlib
 
 from ingest.errors import UnreadableDocument
 from ingest.parsing.document import ParseLimits
 
-ZIP_ERRORS = (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError, EOFError, struct.error)
+ZIP_ERRORS = (
+    zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError, EOFError, struct.error, zlib.error
+)  # fmt: skip
 """What ``zipfile`` raises on damaged or strange archives."""
 
 _DIRECTORY_ENTRY = b"PK\x01\x02"

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import PurePath
 
 from ingest.errors import UnreadableDocument
-from ingest.parsing.container import open_container
+from ingest.parsing.container import ZIP_ERRORS, open_container
 from ingest.parsing.document import DEFAULT_LIMITS, ParseLimits
 from ingest.parsing.languages import language_of
 
@@ -76,6 +76,7 @@ _FOREIGN_SIGNATURES = (
 _OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_OFFICE = "EncryptedPackage".encode("utf-16-le")
 _OUTLOOK = "__substg1.0_".encode("utf-16-le")
+_ANY_SIZE = ParseLimits(unpacked_bytes=2**63, ratio=2**31)  # for a look at the list of entries alone
 _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 
 
@@ -109,7 +110,7 @@ def is_archive(content: bytes) -> bool:
     if not content.startswith(_ZIP_SIGNATURES):
         return False
     try:
-        return _zip_type(content, DEFAULT_LIMITS) == ZIP
+        return _zip_type(content, _ANY_SIZE) == ZIP
     except UnreadableDocument:
         return False
 
@@ -185,7 +186,7 @@ def _declared(archive: zipfile.ZipFile) -> str:
         return ""
     try:
         return archive.read("mimetype").decode("ascii", "replace").strip()
-    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError, EOFError) as error:
+    except ZIP_ERRORS as error:
         raise UnreadableDocument(f"the file is a damaged zip archive ({error})") from error
 
 

@@ -68,7 +68,9 @@ def _read(kind: str, name: str, content: bytes, limits: ParseLimits) -> ParsedDo
 
             return parse_mail(content)
         case kinds.ZIP:
-            raise UnreadableDocument("the file is a zip archive inside too many others; upload it by itself")
+            raise UnreadableDocument(
+                "the file is a zip archive: send it to POST /ingest, which makes a document of each file in it"
+            )
     return _read_text(kind, name, content, limits)
 
 

@@ -6,12 +6,11 @@ Knows python-pptx. What stands on masters and layouts (logos, footers) is left o
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 from ingest.errors import UnreadableDocument
-from ingest.parsing.container import open_container, refuse_encrypted
+from ingest.parsing.container import ZIP_ERRORS, open_container, refuse_encrypted
 from ingest.parsing.detection import PPTX
 from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line, squeeze_spaces, table_row
 
@@ -35,8 +34,7 @@ def parse_pptx(content: bytes, limits: ParseLimits) -> ParsedDocument:
     from pptx.exc import PythonPptxError
 
     damaged = (
-        PythonPptxError, etree.XMLSyntaxError, KeyError, ValueError, zipfile.BadZipFile, OSError, AttributeError,
-        TypeError, IndexError,
+        *ZIP_ERRORS, PythonPptxError, etree.XMLSyntaxError, KeyError, AttributeError, TypeError, IndexError
     )  # fmt: skip
     try:
         presentation: Any = pptx.Presentation(io.BytesIO(content))

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 from ingest.errors import UnreadableDocument
-from ingest.parsing.container import open_container, refuse_encrypted
+from ingest.parsing.container import ZIP_ERRORS, open_container, refuse_encrypted
 from ingest.parsing.detection import DOCX
 from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line, squeeze_spaces, table_row
 
@@ -40,7 +39,7 @@ def parse_docx(content: bytes, limits: ParseLimits) -> ParsedDocument:
         document: Any = docx.Document(io.BytesIO(content))
         body = document.element.body
         levels, list_styles = _styles(document)
-    except (OpcError, etree.XMLSyntaxError, KeyError, ValueError, zipfile.BadZipFile, OSError, AttributeError) as error:
+    except (OpcError, etree.XMLSyntaxError, KeyError, AttributeError, *ZIP_ERRORS) as error:
         raise UnreadableDocument(f"the Word document is damaged ({one_line(str(error))})") from error
     builder = TextBuilder()
     title: str | None = None

@@ -6,6 +6,7 @@ import io
 import json
 import threading
 import time
+import zipfile
 
 import httpx
 import pytest
@@ -150,6 +151,34 @@ def test_files_that_hold_nothing_to_read_fail_alone_with_a_reason(tenant: httpx.
     assert "password" in str(documents["secret.pdf"]["error"])
     assert "OCR" in str(documents["blank.pdf"]["error"])
     assert ask(tenant, "When was the lighthouse built?")["answer"] == "1874"
+
+
+def test_an_archive_becomes_a_document_for_each_file_that_fails_or_not_alone(tenant: httpx.Client) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("letters/lighthouse.txt", LIGHTHOUSE)
+        archive.writestr("../prices.csv", "Place,Ticket\nMuseum,nine euros\nZoo,twelve euros\n")
+        archive.writestr("picture.png", b"\x89PNG\r\n\x1a\n....")
+    documents = send(tenant, {"all.zip": packed.getvalue()})
+    assert [(each["title"], each["status"]) for each in documents] == [
+        ("letters/lighthouse.txt", "ready"),
+        ("prices.csv", "ready"),
+        ("picture.png", "failed"),
+    ]
+    assert "PNG image" in str(documents[2]["error"])
+    assert ask(tenant, "When was the lighthouse built?")["answer"] == "1874"
+    text = tenant.get(f"/documents/{documents[1]['id']}/text").text
+    assert text.endswith("Place: Zoo; Ticket: twelve euros")
+
+
+def test_a_zip_bomb_is_a_failed_document_with_a_reason(tenant: httpx.Client) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.txt", bytes(2**20))
+    [document] = send(tenant, {"bomb.zip": packed.getvalue()})
+    assert document["status"] == "failed"
+    assert "zip bomb" in str(document["error"])
 
 
 def test_metadata_and_collection_of_files_are_kept(tenant: httpx.Client) -> None:

@@ -8,14 +8,14 @@ import sys
 import ingest
 
 EXPECTED = {
-    "DOCUMENT_MIGRATIONS", "METHODS", "AddedDocument", "Chunk", "Complete", "CompletionFailed", "CompletionTooLong",
-    "Corpus", "Counts", "Database", "DocumentNotReady", "DocumentRecord", "DocumentSplit", "Embedder",
-    "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase", "IndexMismatch", "IndexOptions",
-    "IngestError", "InvalidDocument", "InvalidFilter", "Method", "NewDocument", "Page", "ParseLimits",
-    "ParsedDocument", "Parser", "ParserProcess", "SentenceTransformerEmbedder", "SplitConfig", "SplitResult",
-    "SplitUnavailable",
-    "StoredChunk", "UnknownDocument", "UnreadableDocument", "compile_filter", "embedded_text", "foreign_script",
-    "embedder_of_vectors", "parse", "reembed", "sentences", "split",
+    "DOCUMENT_MIGRATIONS", "METHODS", "AddedDocument", "ArchiveLimits", "Chunk", "Complete", "CompletionFailed",
+    "CompletionTooLong", "Corpus", "Counts", "Database", "DocumentNotReady", "DocumentRecord", "DocumentSplit",
+    "Embedder", "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase", "IndexMismatch",
+    "IndexOptions", "IngestError", "InvalidDocument", "InvalidFilter", "Method", "NewDocument", "Page",
+    "ParseLimits", "ParsedDocument", "Parser", "ParserProcess", "SentenceTransformerEmbedder", "SplitConfig",
+    "SplitResult", "SplitUnavailable", "StoredChunk", "UnknownDocument", "UnreadableDocument", "compile_filter",
+    "embedded_text", "expand_archives", "foreign_script", "embedder_of_vectors", "parse", "reembed", "sentences",
+    "split",
 }  # fmt: skip
 
 
