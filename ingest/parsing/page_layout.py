@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -21,6 +21,16 @@ _PAGE_NUMBER = re.compile(r"\W*(?:(?:page|p|seite|página)\W*)?#(?:\s*(?:/|of|vo
 _LETTER = re.compile(r"[^\W\d_]")
 _NUMBERING = re.compile(r"^(?:(?:chapter|section|part)\s+)?[\dIVXivx]+(?:\.\d+)*[.):]?\s+", re.IGNORECASE)
 _HYPHENS = "\u00ad\ufffe\x02"
+_WORD = re.compile(r"\w+(?:-\w+)*")
+_JOINING = frozenset({"and", "or", "to", "und", "oder", "et", "ou"})  # "pre- and post-war"
+# fmt: off
+_PREFIXES = frozenset({
+    "self", "well", "all", "half", "ex", "cross", "long", "short", "high", "low", "large", "small", "hard", "soft",
+    "full", "part", "open", "closed", "real", "first", "second", "third", "two", "three", "four", "five", "six",
+    "seven", "eight", "nine", "ten", "one", "top", "best", "user", "time", "so",
+})
+# fmt: on
+_SHORT_PART = 2
 
 _REPEATED_SHARE = 0.6
 _REPEATED_PAGES = 3
@@ -109,7 +119,11 @@ def heading_sizes(pages: Sequence[Sequence[Line]], body: float) -> dict[float, i
 
 
 def blocks(
-    lines: Sequence[Line], outline: Sequence[tuple[int, str]], sizes: dict[float, int], body: float
+    lines: Sequence[Line],
+    outline: Sequence[tuple[int, str]],
+    sizes: dict[float, int],
+    body: float,
+    words: Collection[str] = frozenset(),
 ) -> list[Block]:
     """The blocks of one page.
 
@@ -118,6 +132,7 @@ def blocks(
         outline: (level, title) of the bookmarks that lead to this page.
         sizes: level by letter size, for documents without bookmarks; else empty.
         body: the size of the document's running text.
+        words: those of the document, see ``words_of``.
     """
     lines = rows_joined(lines)
     titles = _outline_lines(lines, outline)
@@ -139,17 +154,46 @@ def blocks(
             found.append(Block(text, level=sizes[round(line.size, 1)], title=text))
             index = end
             continue
-        index = _paragraph(lines, index, titles, sizes, pitch, body, found)
+        index = _paragraph(lines, index, titles, sizes, pitch, body, words, found)
     return found
 
 
-def join_lines(first: str, second: str) -> str:
-    """Two lines of one paragraph as running text; a word divided at the end of the line becomes whole again."""
-    if first[-1:] and first[-1] in _HYPHENS:
-        return first[:-1] + second
-    if first.endswith("-") and first[-2:-1].isalpha() and second[:1].islower():
-        return first[:-1] + second
-    return f"{first} {second}"
+def join_lines(first: str, second: str, words: Collection[str] = frozenset()) -> str:
+    """Two lines of one paragraph as running text; a word divided at the end of the line becomes whole again.
+
+    A hyphen that belongs to its word stays: before a capital or a digit (``Jean-Paul``), before "and" or "or", after
+    prefixes such as "self", and where ``words``, those of the document in small letters, say so.
+    """
+    if first[-1:] not in {"-", *_HYPHENS} or not first[-2:-1].isalnum():
+        return f"{first} {second}"
+    divided = first[:-1]
+    before, after = _last_word(divided), _first_word(second)
+    if after in _JOINING:
+        return f"{divided}- {second}"
+    if not second[:1].islower():
+        return f"{divided}-{second}"
+    parts = before.rsplit("-", 1)[-1], after.split("-", 1)[0]
+    if f"{before}{after}" in words or "".join(parts) in words:
+        return divided + second
+    known = all(len(part) > _SHORT_PART and part in words for part in parts)
+    if known or parts[0] in _PREFIXES or f"{before}-{after}" in words:
+        return f"{divided}-{second}"
+    return divided + second
+
+
+def words_of(pages: Sequence[Sequence[Line]]) -> frozenset[str]:
+    """The words of a document in small letters, compounds also as a whole, without what line ends divided."""
+    found: set[str] = set()
+    for page in pages:
+        divided = False
+        for line in page:
+            words = [word.casefold() for word in _WORD.findall(line.text)]
+            begin = 1 if divided else 0
+            divided = line.text[-1:] in {"-", *_HYPHENS}
+            for word in words[begin : len(words) - divided]:
+                found.add(word)
+                found.update(word.split("-"))
+    return frozenset(found)
 
 
 def continues(text: str, following: str) -> bool:
@@ -164,6 +208,7 @@ def _paragraph(
     sizes: dict[float, int],
     pitch: float,
     body: float,
+    words: Collection[str],
     found: list[Block],
 ) -> int:
     """Add the paragraph that starts at ``index`` to ``found``; returns the index after it."""
@@ -174,7 +219,7 @@ def _paragraph(
         before, line = lines[index - 1], lines[index]
         if (_is_large(line, body) and round(line.size, 1) in sizes) or not _flows(lines, before, line, pitch):
             break
-        text = join_lines(text, line.text)
+        text = join_lines(text, line.text, words)
         index += 1
     found.append(Block(text, close=close))
     return index
@@ -266,6 +311,16 @@ def _edges(page: Sequence[Line]) -> list[Line]:
 
 def _running_key(line: Line) -> str:
     return _DIGITS.sub("#", " ".join(line.text.casefold().split()))
+
+
+def _last_word(text: str) -> str:
+    words = _WORD.findall(text[-80:])
+    return words[-1].casefold() if words else ""
+
+
+def _first_word(text: str) -> str:
+    found = _WORD.match(text)
+    return found.group().casefold() if found else ""
 
 
 def _letters(text: str) -> str:

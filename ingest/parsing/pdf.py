@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ingest.errors import UnreadableDocument
@@ -19,14 +20,27 @@ from ingest.parsing.page_layout import (
     continues,
     heading_sizes,
     without_repeated_lines,
+    words_of,
 )
 
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st", "\xa0": " "})
 # A bullet or a number at the start of a line: the space after it divides no cells.
 _MARKER = re.compile(r"\s*(?:\W|[(\[]?\w{1,4}(?:\.\w{1,3})*[.)\]]?)")
+_GAP = "\ue000"  # a private character, where a line has a wide space
+_STANDS_OUT = 3.0  # times the narrowest space of the line
+_VERY_WIDE = 2.5  # times the height of the line
 _LINE_ENDS = "\r\n"
 _HYPHENS = "\u00ad\ufffe\x02"
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """A wide space: where it begins and ends, in points; ``sure`` when it divides cells whatever the other lines do."""
+
+    start: float
+    end: float
+    sure: bool
 
 
 def parse_pdf(content: bytes, limits: ParseLimits) -> ParsedDocument:
@@ -70,13 +84,14 @@ def _parse(document: Any, limits: ParseLimits) -> ParsedDocument:
         raise UnreadableDocument("the PDF has no text layer (a scan or an image); it needs OCR before it is uploaded")
     pages = without_repeated_lines(pages)
     body = body_size(pages)
+    words = words_of(pages)
     outline = _outline(document)
     builder = TextBuilder()
-    _write(builder, pages, outline, {}, body)
+    _write(builder, pages, outline, {}, body, words)
     found = builder.finish(PDF, _title(document))
     if not found.headings:
         builder = TextBuilder()
-        _write(builder, pages, {}, heading_sizes(pages, body), body)
+        _write(builder, pages, {}, heading_sizes(pages, body), body, words)
         found = builder.finish(PDF, _title(document))
     return found
 
@@ -87,11 +102,12 @@ def _write(
     outline: dict[int, list[tuple[int, str]]],
     sizes: dict[float, int],
     body: float,
+    words: frozenset[str],
 ) -> None:
     held = ""  # the last block of a page, until it is known whether the next page goes on with it
     for number, lines in enumerate(pages, start=1):
         start: int | None = None
-        for position, block in enumerate(blocks(lines, outline.get(number - 1, []), sizes, body)):
+        for position, block in enumerate(blocks(lines, outline.get(number - 1, []), sizes, body, words)):
             text = _clean(block.text)
             if not text:
                 continue
@@ -137,7 +153,7 @@ def _page_lines(document: Any, index: int) -> list[Line] | None:
 
 def _lines(text_page: Any, raw: Any) -> list[Line]:
     count = raw.FPDFText_CountChars(text_page)
-    lines: list[Line] = []
+    lines: list[tuple[Line, list[_Gap]]] = []
     codes: list[int] = []
     places: list[int] = []
     for index in range(count):
@@ -150,12 +166,14 @@ def _lines(text_page: Any, raw: Any) -> list[Line]:
             _end_line(text_page, raw, codes, places, lines)
             codes, places = [], []
     _end_line(text_page, raw, codes, places, lines)
-    return lines
+    return _with_cells(lines)
 
 
-def _end_line(text_page: Any, raw: Any, codes: list[int], places: list[int], lines: list[Line]) -> None:
+def _end_line(
+    text_page: Any, raw: Any, codes: list[int], places: list[int], lines: list[tuple[Line, list[_Gap]]]
+) -> None:
     characters = list(map(chr, codes))
-    cells = _mark_cells(text_page, raw, characters, places)
+    gaps = _mark_gaps(text_page, raw, characters, places)
     text = "".join(characters)
     if any(0xD800 <= code < 0xE000 for code in codes):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -171,22 +189,53 @@ def _end_line(text_page: Any, raw: Any, codes: list[int], places: list[int], lin
     x, y = ctypes.c_double(), ctypes.c_double()
     raw.FPDFText_GetCharOrigin(text_page, inked[0], x, y)
     middle = _box(text_page, raw, inked[len(inked) // 2])
-    lines.append(Line(" ".join(text.split()), first[0], last[1], y.value, round(middle[2], 1), cells))
+    lines.append((Line(" ".join(text.split()), first[0], last[1], y.value, round(middle[2], 1)), gaps))
 
 
-def _mark_cells(text_page: Any, raw: Any, characters: list[str], places: list[int]) -> int:
-    """Put ``|`` where a space is as wide as a line is high, as between columns of a table; returns how many cells."""
-    cells = 1
+def _mark_gaps(text_page: Any, raw: Any, characters: list[str], places: list[int]) -> list[_Gap]:
+    """Mark the spaces that are as wide as a line is high, as between cells of a table; returns where they are.
+
+    A justified line may be stretched as far, but then all of its spaces are: a gap stands out when it is wide beside
+    the line's narrowest space, or very wide.
+    """
+    spaces: list[tuple[int, float, float, float]] = []
     for index in range(1, len(characters) - 1):
         before, after = characters[index - 1], characters[index + 1]
         if characters[index] != " " or before.isspace() or after.isspace():
             continue
         _, right, height = _box(text_page, raw, places[index - 1])
         left, _, _ = _box(text_page, raw, places[index + 1])
-        if left - right > height and not _MARKER.fullmatch("".join(characters[:index])):
-            characters[index] = " | "
-            cells += 1
-    return cells
+        spaces.append((index, right, left, height))
+    narrowest = min((end - start for _, start, end, _ in spaces), default=0.0)
+    gaps: list[_Gap] = []
+    for index, start, end, height in spaces:
+        width = end - start
+        if width > height and not _MARKER.fullmatch("".join(characters[:index])):
+            sure = len(spaces) == 1 or width > _STANDS_OUT * max(narrowest, 0.0) or width > _VERY_WIDE * height
+            gaps.append(_Gap(start, end, sure))
+            characters[index] = _GAP
+    if len(gaps) == len(spaces) and any(gap.sure for gap in gaps):  # a row of single words
+        return [replace(gap, sure=True) for gap in gaps]
+    return gaps
+
+
+def _with_cells(lines: list[tuple[Line, list[_Gap]]]) -> list[Line]:
+    """The lines with ``|`` between cells: at gaps that stand out or go on in the line above or below."""
+    found: list[Line] = []
+    for index, (line, gaps) in enumerate(lines):
+        near = [other for place in (index - 1, index + 1) if 0 <= place < len(lines) for other in (lines[place][1],)]
+        aligned = any(other and all(_has_partner(gap, other) for gap in gaps) for other in near)
+        text, cells = line.text, 1
+        for gap in gaps:
+            cell = gap.sure or aligned
+            text = text.replace(_GAP, " | " if cell else " ", 1)
+            cells += cell
+        found.append(replace(line, text=" ".join(text.split()), cells=cells))
+    return found
+
+
+def _has_partner(gap: _Gap, others: list[_Gap]) -> bool:
+    return any(min(gap.end, other.end) - max(gap.start, other.start) > 0 for other in others)
 
 
 def _box(text_page: Any, raw: Any, index: int) -> tuple[float, float, float]:

@@ -49,8 +49,11 @@ def parse_html(content: bytes) -> ParsedDocument:
     title: str | None = None
     from trafilatura import bare_extraction
 
+    tree = _tree(source)
+    if tree is not None:
+        _flatten_cells(tree)
     found: Any = bare_extraction(
-        source,
+        source if tree is None else tree,
         include_comments=False,
         include_tables=True,
         include_links=True,
@@ -67,6 +70,23 @@ def parse_html(content: bytes) -> ParsedDocument:
     if shown and (extracted < _LEAST_CHARACTERS or extracted < _LEAST_SHARE * shown):
         main = visible
     return main.builder.finish(HTML, title or page_title)
+
+
+def _flatten_cells(root: Any) -> None:
+    """Leave only text in the cells of tables of data: the extraction loses links and lists inside them."""
+    for table in root.iter("table"):
+        if table.find(".//table") is not None:
+            continue  # a table that lays out a page
+        for cell in table.iter("td", "th"):
+            if cell.find(".//pre") is not None or cell.find(".//p/following-sibling::p") is not None:
+                continue
+            for item in cell.iter("li"):
+                if item.getnext() is not None:
+                    item.tail = ", "
+            text = _text_of(cell)
+            for child in list(cell):
+                cell.remove(child)
+            cell.text = text
 
 
 def write_html(source: str, builder: TextBuilder) -> None:

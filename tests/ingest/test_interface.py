@@ -12,10 +12,10 @@ EXPECTED = {
     "CompletionTooLong", "Corpus", "Counts", "Database", "DocumentNotReady", "DocumentRecord", "DocumentSplit",
     "Embedder", "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase", "IndexMismatch",
     "IndexOptions", "IngestError", "InvalidDocument", "InvalidFilter", "Method", "NewDocument", "Page",
-    "ParseLimits", "ParsedDocument", "Parser", "ParserProcess", "SentenceTransformerEmbedder", "SplitConfig",
-    "SplitResult", "SplitUnavailable", "StoredChunk", "UnknownDocument", "UnreadableDocument", "compile_filter",
-    "embedded_text", "expand_archives", "foreign_script", "embedder_of_vectors", "parse", "reembed", "sentences",
-    "split",
+    "ParseLimits", "ParsedDocument", "Parser", "ParserProcess", "PassageScores", "Reranker", "RerankerUnavailable",
+    "RetrievalOptions", "SentenceTransformerEmbedder", "SplitConfig", "SplitResult", "SplitUnavailable",
+    "StoredChunk", "UnknownDocument", "UnreadableDocument", "compile_filter", "embedded_text",
+    "embedder_of_vectors", "expand_archives", "foreign_script", "parse", "reembed", "sentences", "split",
 }  # fmt: skip
 
 

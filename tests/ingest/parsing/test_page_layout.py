@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.parsing.page_layout import Line, blocks, continues, join_lines, rows_joined, without_repeated_lines
+from ingest.parsing.page_layout import (
+    Line,
+    blocks,
+    continues,
+    join_lines,
+    rows_joined,
+    without_repeated_lines,
+    words_of,
+)
 
 
 def line(text: str, down: int, left: float = 50, right: float = 500, size: float = 10) -> Line:
@@ -22,12 +30,19 @@ def texts(lines: list[Line]) -> list[str]:
         ("docu\x02", "ment", "document"),
         ("docu\ufffe", "ment", "document"),
         ("docu-", "ment", "document"),
-        ("2020-", "2021", "2020- 2021"),
-        ("Jean-", "Paul", "Jean- Paul"),
+        ("2020-", "2021", "2020-2021"),
+        ("Jean-", "Paul", "Jean-Paul"),
+        ("pre-", "and post-war", "pre- and post-war"),
+        ("a dash -", "after it", "a dash - after it"),
+        ("self\ufffe", "taught", "self-taught"),
+        ("a chat\x02", "optimized model", "a chat-optimized model"),
+        ("a multi-", "agent system", "a multi-agent system"),
+        ("the frame-", "work", "the framework"),
     ],
 )
-def test_divided_words_become_whole(first: str, second: str, joined: str) -> None:
-    assert join_lines(first, second) == joined
+def test_divided_words_become_whole_and_compounds_keep_their_hyphen(first: str, second: str, joined: str) -> None:
+    words = words_of([[line("We chat with an optimized multi-agent work frame in a framework.", 0)]])
+    assert join_lines(first, second, words) == joined
 
 
 def test_a_gap_ends_a_paragraph_and_a_line_end_does_not() -> None:

@@ -77,3 +77,12 @@ def test_rows_of_a_table_stay_rows() -> None:
     text = parse("table.pdf", bytes(document.output())).text
     assert "Austria | Vienna | 8.9" in text
     assert "Belgium | Brussels | 11.5" in text
+
+
+def test_a_justified_line_has_no_cells() -> None:
+    document = FPDF(format=(110, 200))  # a narrow column, stretched far
+    document.add_page()
+    document.set_font("Helvetica", size=12)
+    sentences = "In any case. The considerable responsibilities notwithstanding, of all circumstances. "
+    document.multi_cell(0, 6, sentences * 6)
+    assert "|" not in parse("narrow.pdf", bytes(document.output())).text

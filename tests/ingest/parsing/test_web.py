@@ -52,3 +52,12 @@ def test_a_page_is_known_by_its_content_or_its_name() -> None:
     assert parse("page", b"<!DOCTYPE html><p>x</p>").media_type == "text/html"
     assert parse("page.htm", b"<p>x</p>").media_type == "text/html"
     assert parse("page.txt", b"a <p> in text").media_type == "text/plain"
+
+
+def test_links_and_lists_in_cells_of_a_table_are_kept() -> None:
+    box = (
+        "<table class='infobox'><tr><th>Founders</th><td><ul><li><a href='a'>Ada</a></li><li><a href='b'>Bob</a></li>"
+        "</ul></td></tr><tr><th>Seat</th><td>One Way<br><a href='c'>Springfield</a>, U.S.</td></tr></table>"
+    )
+    page = ARTICLE.replace("<h2>Length", f"{box}<h2>Length")
+    assert "Founders | Ada, Bob\nSeat | One Way Springfield, U.S." in parse("rivers.html", page.encode()).text
