@@ -8,8 +8,9 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ from ingest import (
 _log = logging.getLogger("lorebase.service")
 DEFAULT_TENANT = "default"
 KEYS_FILE = "keys.env"
+_FILES_OF_A_TENANT = 16  # a database with a writer and some readers, and as much again to spare
 
 
 class DataFolderInUse(Exception):
@@ -82,7 +84,11 @@ class Service:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
         self.worker = JobWorker(self._workspace)
         self.workspaces = Workspaces(
-            settings.data / "tenants", self.directory, self._open_workspace, settings.index_memory_mb * 1024**2
+            settings.data / "tenants",
+            self.directory,
+            self._open_workspace,
+            settings.index_memory_mb * 1024**2,
+            most_open=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_OF_A_TENANT,
         )
         self.workspaces.sweep()
         self._loaded = threading.Event()
@@ -130,9 +136,9 @@ class Service:
     def _workspace(self, tenant_id: str) -> Workspace | None:
         return self.workspaces.get(tenant_id)
 
-    def _open_workspace(self, tenant_id: str, folder: Path) -> Workspace:
+    def _open_workspace(self, tenant_id: str, folder: Path, resized: Callable[[], None]) -> Workspace:
         split = SplitConfig(size=self.settings.chunk_size)
-        index = IndexOptions(self.settings.exact_up_to, self._background, folder / "index")
+        index = IndexOptions(self.settings.exact_up_to, self._background, folder / "index", resized)
         return Workspace(
             tenant_id,
             folder,

@@ -38,12 +38,14 @@ class Settings(BaseSettings):
     )
     adapter_memory_mb: int = Field(512, ge=1, description="Memory for resident adapters, in MiB.")
     exact_up_to: int = Field(
-        50_000,
+        20_000,
         ge=1000,
         description="Chunks of one tenant up to which every search looks at every vector; beyond, a graph (HNSW) built "
         "in the background answers.",
     )
-    index_memory_mb: int = Field(1024, ge=1, description="Memory for the tenants' vector indexes, in MiB.")
+    index_memory_mb: int = Field(
+        1024, ge=1, description="Memory for the tenants' vector indexes and open databases, in MiB."
+    )
     max_body_mb: int = Field(32, ge=1, description="Largest request body, in MiB.")
     max_question_chars: int = Field(4000, ge=1, description="Longest question, in characters.")
     max_waiting: int = Field(256, ge=1, description="Questions that may wait for the model; more are answered 429.")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from adapters import AdapterRegistry
@@ -18,6 +19,7 @@ from app.tenants import TenantDirectory
 from ingest import DOCUMENT_MIGRATIONS, AddedDocument, Corpus, Database, NewDocument, Parser, UnknownDocument
 
 _BATCH_BYTES = 256 * 1024
+_CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
 
 class TooManyPending(Exception):
@@ -121,32 +123,48 @@ class Workspace:
             self._directory.mark_finished(self.tenant_id)
             return True
 
+    def held_bytes(self) -> int:
+        """About how much memory the index and the database's connections hold."""
+        return self.corpus.index_bytes() + self.database.connections * _CONNECTION_BYTES
+
+    def rest(self) -> bool:
+        """Free the index and close the database's files until they are next needed; false while it is at work."""
+        self.corpus.release()
+        return self.database.rest()
+
     def close(self) -> None:
         self.corpus.close()
         self.database.close()
 
 
 class Workspaces:
-    """All tenants' workspaces, opened when first used; their vector indexes are released by least recent use.
+    """All tenants' workspaces, opened when first used. What they hold of memory and files is freed by least recent use:
+    an index is loaded and a database opened again when next needed.
 
     Args:
-        make: opens the workspace of a tenant id in a folder.
-        index_budget_bytes: what the indexes in memory may hold together.
+        make: opens the workspace of a tenant id in a folder; given what to call when its size in memory changes.
+        index_budget_bytes: what indexes and database connections may hold together.
+        most_open: how many tenants may hold anything at once.
     """
 
     def __init__(
         self,
         folder: Path,
         directory: TenantDirectory,
-        make: Callable[[str, Path], Workspace],
+        make: Callable[[str, Path, Callable[[], None]], Workspace],
         index_budget_bytes: int,
+        most_open: int,
     ) -> None:
         self._folder = folder
         self._directory = directory
         self._make = make
         self._budget = index_budget_bytes
         self._lock = threading.Lock()
+        self._most_open = most_open
         self._open: OrderedDict[str, Workspace] = OrderedDict()
+        self._held: OrderedDict[str, int] = OrderedDict()  # bytes, least recently used first
+        self._total = 0
+        self._resized: deque[str] = deque()  # filled from any thread, without the lock
 
     def get(self, tenant_id: str) -> Workspace | None:
         """The workspace of a tenant, or None when there is no such tenant (any more)."""
@@ -155,9 +173,12 @@ class Workspaces:
             if workspace is None:
                 if self._directory.tenant(tenant_id) is None:
                     return None
-                workspace = self._open[tenant_id] = self._make(tenant_id, self._folder / tenant_id)
-            self._open.move_to_end(tenant_id)
-            self._release_indexes()
+                resized = partial(self._resized.append, tenant_id)
+                workspace = self._open[tenant_id] = self._make(tenant_id, self._folder / tenant_id, resized)
+            self._resized.append(tenant_id)
+            self._account()
+            self._held.move_to_end(tenant_id)
+            self._free()
             return workspace
 
     def remove(self, tenant_id: str) -> bool:
@@ -166,6 +187,7 @@ class Workspaces:
             if not self._directory.remove(tenant_id):
                 return False
             workspace = self._open.pop(tenant_id, None)
+            self._total -= self._held.pop(tenant_id, 0)
             if workspace is not None:
                 workspace.close()
             shutil.rmtree(self._folder / tenant_id, ignore_errors=True)
@@ -185,11 +207,22 @@ class Workspaces:
                 workspace.close()
             self._open.clear()
 
-    def _release_indexes(self) -> None:
-        held = {tenant_id: workspace.corpus.index_bytes() for tenant_id, workspace in self._open.items()}
-        total = sum(held.values())
-        for tenant_id in list(self._open)[:-1]:  # never the one just asked for
-            if total <= self._budget:
+    def _account(self) -> None:
+        """Measure those whose size has changed; the caller holds the lock."""
+        while self._resized:
+            tenant_id = self._resized.popleft()
+            if (workspace := self._open.get(tenant_id)) is not None:
+                held = workspace.held_bytes()
+                self._total += held - self._held.get(tenant_id, 0)
+                self._held[tenant_id] = held
+
+    def _free(self) -> None:
+        """Free what was used least recently while the budget is exceeded, never that of the one just asked for."""
+        for tenant_id in list(self._held)[:-1] if self._exceeded() else []:
+            if not self._exceeded():
                 return
-            self._open[tenant_id].corpus.release()
-            total -= held[tenant_id]
+            if self._open[tenant_id].rest():  # one at work keeps what it holds until the next time
+                self._total -= self._held.pop(tenant_id)
+
+    def _exceeded(self) -> bool:
+        return self._total > self._budget or len(self._held) > self._most_open

@@ -50,13 +50,11 @@ class Database:
         self._writing_thread: int | None = None
         self._readers_lock = threading.Lock()
         self._idle_readers: list[sqlite3.Connection] = []
+        self._busy_readers = 0
         self._closed = False
-        self._writer = self._connect()
+        self._writer: sqlite3.Connection | None = self._open_writer()
         try:
-            self._writer.execute("PRAGMA journal_mode=WAL")
-            self._writer.execute("PRAGMA synchronous=FULL")
-            self._writer.execute("PRAGMA foreign_keys=ON")
-            self._migrate(migrations)
+            self._migrate(self._writer, migrations)
         except BaseException:
             self._writer.close()
             raise
@@ -78,6 +76,8 @@ class Database:
                 raise DatabaseClosed(f"database {self.path.name} is closed")
             self._writing_thread = threading.get_ident()
             try:
+                if self._writer is None:
+                    self._writer = self._open_writer()
                 with _transaction(self._writer):
                     yield self._writer
             finally:
@@ -107,15 +107,47 @@ class Database:
 
     def close(self) -> None:
         """Close all idle connections, the writer last; waits for a transaction under way. Calling it twice is fine."""
-        with self._write_lock:
+        with self._write_lock, self._readers_lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._close_connections()
+
+    def rest(self) -> bool:
+        """Close all connections until the next use opens them again; false, and nothing done, while one is at work."""
+        if not self._write_lock.acquire(blocking=False):
+            return False
+        try:
             with self._readers_lock:
-                if self._closed:
-                    return
-                self._closed = True
-                readers, self._idle_readers = self._idle_readers, []
-            for reader in readers:
-                reader.close()
+                if self._busy_readers == 0:
+                    self._close_connections()
+                return self._busy_readers == 0
+        finally:
+            self._write_lock.release()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._idle_readers) + self._busy_readers + (self._writer is not None)
+
+    def _close_connections(self) -> None:
+        """Close the idle readers, then the writer; the caller holds both locks."""
+        while self._idle_readers:
+            self._idle_readers.pop().close()
+        if self._writer is not None:
             self._writer.close()
+            self._writer = None
+
+    def _open_writer(self) -> sqlite3.Connection:
+        connection = self._connect()
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -128,43 +160,51 @@ class Database:
         with self._readers_lock:
             if self._closed:
                 raise DatabaseClosed(f"database {self.path.name} is closed")
+            self._busy_readers += 1
             if self._idle_readers:
                 return self._idle_readers.pop()
-        connection = self._connect()
-        connection.execute("PRAGMA query_only=ON")
+        try:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only=ON")
+        except BaseException:
+            with self._readers_lock:
+                self._busy_readers -= 1
+            raise
         return connection
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._readers_lock:
+            self._busy_readers -= 1
             if not self._closed and len(self._idle_readers) < _IDLE_READERS:
                 self._idle_readers.append(connection)
                 return
         connection.close()
 
-    def _migrate(self, migrations: Mapping[str, Sequence[Migration]]) -> None:
-        self._writer.execute(_SCHEMA_VERSION)
+    def _migrate(self, writer: sqlite3.Connection, migrations: Mapping[str, Sequence[Migration]]) -> None:
+        writer.execute(_SCHEMA_VERSION)
         for component, scripts in migrations.items():
-            found = _version(self._writer, component)
+            found = _version(writer, component)
             if found > len(scripts):
                 raise IncompatibleDatabase(
                     f"{self.path.name} holds version {found} of its {component} tables, this software knows versions "
                     f"up to {len(scripts)}: run the newer version that wrote it, or restore an older backup"
                 )
             for number in range(found, len(scripts)):
-                with _transaction(self._writer):
-                    self._apply(scripts[number])
-                    self._writer.execute(
+                with _transaction(writer):
+                    _apply(writer, scripts[number])
+                    writer.execute(
                         "INSERT INTO schema_version (component, version) VALUES (?, ?) "
                         "ON CONFLICT (component) DO UPDATE SET version = excluded.version",
                         (component, number + 1),
                     )
 
-    def _apply(self, migration: Migration) -> None:
-        if callable(migration):
-            migration(self._writer)
-            return
-        for statement in _statements(migration):
-            self._writer.execute(statement)
+
+def _apply(writer: sqlite3.Connection, migration: Migration) -> None:
+    if callable(migration):
+        migration(writer)
+        return
+    for statement in _statements(migration):
+        writer.execute(statement)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ MISMATCH = (
     "the documents were embedded with another model than the one that is set now: set the former model again, or "
     "stop the service and run `lorebase reindex`, which embeds them anew"
 )
-EXACT_UP_TO = 50_000
+EXACT_UP_TO = 20_000
 _SPARE = 0.05
 _TRAINED_ON = 20_000  # vectors for the range of the graph's codes
 _BUILT_AT_ONCE = 512  # nodes, between two looks at whether to go on
