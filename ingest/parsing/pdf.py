@@ -81,7 +81,10 @@ def _parse(document: Any, limits: ParseLimits) -> ParsedDocument:
     if not characters:
         if damaged:
             raise UnreadableDocument("the PDF is damaged: its pages cannot be read")
-        raise UnreadableDocument("the PDF has no text layer (a scan or an image); it needs OCR before it is uploaded")
+        raise UnreadableDocument(
+            "the PDF has no text layer (a scan or an image); it needs OCR before it is uploaded, for example with the "
+            "free program OCRmyPDF: ocrmypdf scan.pdf searchable.pdf"
+        )
     pages = without_repeated_lines(pages)
     body = body_size(pages)
     words = words_of(pages)

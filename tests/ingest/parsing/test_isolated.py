@@ -130,3 +130,10 @@ def test_the_child_ignores_an_interrupt_and_dies_with_its_parent() -> None:
     parent.wait()
     parent.stdout.close()
     assert wait_until_gone(pid)
+
+
+def test_html_nested_without_end_costs_no_more_than_a_refusal(parser: ParserProcess) -> None:
+    deep = b"<html><body>" + b"<div>" * 20_000 + b"bottom" + b"</div>" * 20_000
+    with contextlib.suppress(UnreadableDocument):
+        assert "bottom" in parser.parse("deep.html", deep).text
+    assert parser.parse("a.txt", b"next").text == "next"

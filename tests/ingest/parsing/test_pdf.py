@@ -86,3 +86,34 @@ def test_a_justified_line_has_no_cells() -> None:
     sentences = "In any case. The considerable responsibilities notwithstanding, of all circumstances. "
     document.multi_cell(0, 6, sentences * 6)
     assert "|" not in parse("narrow.pdf", bytes(document.output())).text
+
+
+def raw_pdf(*objects: str) -> bytes:
+    """A PDF of numbered objects, the first its catalog, without a table of where they are."""
+    body = "".join(f"{number} 0 obj\n{each}\nendobj\n" for number, each in enumerate(objects, 1))
+    return f"%PDF-1.4\n{body}trailer\n<< /Root 1 0 R /Size {len(objects) + 1} >>\n%%EOF".encode()
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        ("<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [2 0 R] /Count 1 >>"),
+        (
+            "<< /Type /Catalog /Pages 2 0 R /Outlines 4 0 R >>",
+            "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>",
+            "<< /Type /Outlines /First 5 0 R /Last 5 0 R >>",
+            "<< /Title (Round) /Parent 4 0 R /Next 5 0 R /First 5 0 R /Dest [3 0 R /Fit] >>",
+        ),
+        (
+            "<< /Type /Catalog /Pages 2 0 R >>",
+            "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 4 0 R /Resources 5 0 R >>",
+            "<< /Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources 5 0 R /Length 5 >>\nstream\n/X Do\nendstream",
+            "<< /XObject << /X 4 0 R >> >>",
+        ),
+    ],
+)
+def test_a_pdf_that_goes_round_in_circles_is_given_up_with_a_reason(objects: tuple[str, ...]) -> None:
+    with pytest.raises(UnreadableDocument, match=r"damaged|no text layer"):
+        parse("loop.pdf", raw_pdf(*objects))
