@@ -125,6 +125,7 @@ def measure_size(real: Vectors, queries: Vectors, chunks: int, exact_up_to: int)
             figures["recall"] = sum(len(set(a) & set(b)) for a, b in zip(truth, found, strict=True)) / 10 / len(queries)
         times = [timed(partial(held.search, q, 10)) for q in queries]
         figures |= {
+            "min_ms": 1000 * min(times),
             "p50_ms": 1000 * float(np.median(times)),
             "p95_ms": 1000 * float(np.quantile(times, 0.95)),
             "mb": held.bytes / 1e6,
