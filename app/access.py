@@ -58,7 +58,7 @@ class Access:
         try:
             self._admit(scope)
         except Problem as problem:
-            await problem_response(problem)(scope, receive, send_with_id)
+            await problem_response(problem, scope["path"])(scope, receive, send_with_id)
         else:
             await self._app(scope, self._capped(receive), send_with_id)
         finally:

@@ -1,4 +1,4 @@
-"""One question, walked through once: retrieve, read, cite.
+"""One question, walked through once: rewrite where it follows up, retrieve, read, cite.
 
 Every citation is cut from the stored passage by offsets, so a quote always stands in its document. Knows corpora and
 the engine seam; knows no HTTP.
@@ -12,11 +12,19 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from adapters import Done, Engine, Event, Failed, Passage, Row, Selection, Span, Token
+from adapters import Done, Engine, Event, Failed, Passage, PromptTemplate, Row, Selection, Span, Token, Turn
+from app.followup import standalone
 from app.schemas import AdapterUsed, AskRequest, AskResponse, Citation, GivenPassage, PassageResponse, Usage
+from app.templates import BUILTIN, StoredTemplate
 from app.workspace import Workspace
 from ingest import FoundPassage, foreign_script
 from ingest.sentences import sentences
+
+_REWRITE = PromptTemplate(
+    system="You rewrite the last question of a conversation so that it can be understood without the conversation. "
+    "Replace pronouns and fill in what is left out. Reply with the rewritten question only."
+)
+_REWRITE_TOKENS = 96
 
 
 @dataclass(frozen=True)
@@ -33,41 +41,62 @@ class AnswerPiece:
     text: str
 
 
-async def retrieve(workspace: Workspace, request: AskRequest) -> list[PassageResponse]:
+async def retrieve(workspace: Workspace, request: AskRequest, question: str) -> list[PassageResponse]:
     """The passages for a question: the given ones, or what the tenant's corpus holds. Raises ingest's errors."""
     if request.passages is not None:
         return [_given(passage) for passage in request.passages]
     found = await asyncio.to_thread(
-        workspace.corpus.search, request.question, request.top_k, request.filter, request.collection
+        workspace.corpus.search, question, request.top_k, request.filter, request.collection
     )
     return [passage_response(passage) for passage in found]
 
 
 async def answer(
-    workspace: Workspace, engine: Engine, selection: Selection | None, request: AskRequest, request_id: str
+    workspace: Workspace,
+    engine: Engine,
+    selection: Selection | None,
+    template: StoredTemplate,
+    request: AskRequest,
+    request_id: str,
+    *,
+    grounded: bool = True,
 ) -> AsyncGenerator[Retrieved | AnswerPiece | AskResponse]:
     """Answer a question: first what was retrieved, then the answer as it grows, last the whole response.
 
     Closing the iterator early cancels the row. Raises the errors of retrieval and of the engine.
+
+    Args:
+        template: how a language model is asked.
+        grounded: False: retrieve nothing and let a language model answer from the conversation.
     """
     began = time.perf_counter()
-    passages = await retrieve(workspace, request)
+    history = tuple(Turn(turn.question, turn.answer) for turn in request.history)
+    rewritten = await _rewritten(engine, workspace.tenant_id, request.question, history) if grounded else None
+    passages = await retrieve(workspace, request, rewritten or request.question) if grounded else []
     retrieved = time.perf_counter()
     yield Retrieved(passages)
     row = Row(
-        question=request.question,
+        # A language model reads the conversation itself; the reader sees one question.
+        question=request.question if engine.generates else rewritten or request.question,
         passages=tuple(Passage(p.text, p.title) for p in passages),
         adapter=selection.ref if selection else None,
         max_tokens=request.max_tokens,
         min_confidence=request.min_confidence,
         share_key=workspace.tenant_id,
         cache_salt=workspace.tenant_id,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed,
+        stop=tuple(request.stop),
+        template=template.template,
+        history=history,
+        grounded=grounded,
     )
     async for event in _events(engine, row):
         if isinstance(event, Token):
             yield AnswerPiece(event.text)
         elif isinstance(event, Done):
-            citations = await asyncio.to_thread(_citations, workspace, event.spans, passages)
+            citations = await asyncio.to_thread(_citations, workspace, event.spans, passages, engine.generates)
             ended = time.perf_counter()
             yield AskResponse(
                 request_id=request_id,
@@ -79,13 +108,43 @@ async def answer(
                 dropped_passages=list(event.dropped),
                 adapter=_used(selection),
                 usage=Usage(prompt_tokens=event.prompt_tokens, completion_tokens=event.completion_tokens),
-                warnings=_warnings(workspace, request.question),
+                rewritten_question=rewritten,
+                template=f"{template.name}@{template.version}" if template.name != BUILTIN else None,
+                finish_reason=event.finish_reason,
+                unknown_citations=event.unknown_marks,
+                warnings=_warnings(workspace, engine, template, request, event),
                 timings_ms={
                     "retrieve": _milliseconds(retrieved - began),
                     "generate": _milliseconds(ended - retrieved),
                     "total": _milliseconds(ended - began),
                 },
             )
+
+
+async def _rewritten(engine: Engine, tenant_id: str, question: str, history: tuple[Turn, ...]) -> str | None:
+    """A follow-up question as one that stands alone, or None where it needs no change.
+
+    A language model rewrites it; when its reply is no single plausible line, the rules of `app.followup` do.
+    """
+    if not history:
+        return None
+    if engine.generates:
+        row = Row(
+            f"Rewrite this question: {question}",
+            (),
+            max_tokens=_REWRITE_TOKENS,
+            share_key=tenant_id,
+            cache_salt=tenant_id,
+            template=_REWRITE,
+            history=history,
+            grounded=False,
+        )
+        async for event in _events(engine, row):
+            if isinstance(event, Done):
+                line = event.answer.strip().strip('"“”').strip()
+                if event.finish_reason == "stop" and line and "\n" not in line and "\0" not in line:
+                    return None if line == question.strip() else line
+    return standalone(question, history)
 
 
 async def _events(engine: Engine, row: Row) -> AsyncIterator[Event]:
@@ -120,9 +179,20 @@ def language_warning(text: str, what: str) -> str | None:
     )
 
 
-def _warnings(workspace: Workspace, question: str) -> list[str]:
-    warning = language_warning(question, "The question") if workspace.english_only else None
-    return [warning] if warning else []
+def _warnings(
+    workspace: Workspace, engine: Engine, template: StoredTemplate, request: AskRequest, done: Done
+) -> list[str]:
+    warnings = [language_warning(request.question, "The question") if workspace.english_only else None]
+    if not engine.generates:
+        if request.template is not None:
+            warnings.append("The reader quotes spans and has no prompt: the template has no effect.")
+        if idle := sorted({"temperature", "top_p", "seed", "stop"} & request.model_fields_set):
+            warnings.append(f"The reader chooses a span and draws no tokens: {', '.join(idle)} had no effect.")
+    if done.dropped_turns:
+        warnings.append(f"The oldest {done.dropped_turns} turns of the conversation did not fit the model's context.")
+    if done.unknown_marks:
+        warnings.append(f"{done.unknown_marks} citation marks named no passage and were left out of the answer.")
+    return [warning for warning in warnings if warning]
 
 
 def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
@@ -153,8 +223,14 @@ def _given(passage: GivenPassage) -> PassageResponse:
     )  # fmt: skip
 
 
-def _citations(workspace: Workspace, spans: Sequence[Span], passages: Sequence[PassageResponse]) -> list[Citation]:
-    return [_citation(workspace, i + 1, span, passages[span.passage]) for i, span in enumerate(spans)]
+def _citations(
+    workspace: Workspace, spans: Sequence[Span], passages: Sequence[PassageResponse], marked: bool
+) -> list[Citation]:
+    """The cited places. A language model's citation carries the number of its mark in the answer: its passage's."""
+    return [
+        _citation(workspace, span.passage + 1 if marked else i + 1, span, passages[span.passage])
+        for i, span in enumerate(spans)
+    ]
 
 
 def _citation(workspace: Workspace, index: int, span: Span, passage: PassageResponse) -> Citation:

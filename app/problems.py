@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from adapters import errors as adapter_errors
+from app import templates
 from ingest import errors as ingest_errors
 
 _log = logging.getLogger("lorebase.problems")
@@ -40,10 +41,24 @@ def not_found(what: str) -> Problem:
     return Problem(404, "not_found", f"There is no such {what}.")
 
 
-def problem_response(problem: Problem) -> JSONResponse:
-    """The problem as a response."""
-    body = {"type": "about:blank", "title": problem.code.replace("_", " "), "status": problem.status_code,
-            "code": problem.code, "detail": problem.detail, **problem.fields}  # fmt: skip
+def openai_error(problem: Problem) -> dict[str, Any]:
+    """The problem in the shape that clients of OpenAI's API know."""
+    kind = _OPENAI_TYPES.get(problem.status_code, "server_error" if problem.status_code >= 500 else None)
+    return {"message": problem.detail, "type": kind or "invalid_request_error", "code": problem.code, "param": None}
+
+
+def problem_response(problem: Problem, path: str) -> JSONResponse:
+    """The problem as a response; under /v1/ it also holds ``error`` in OpenAI's shape."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": problem.code.replace("_", " "),
+        "status": problem.status_code,
+        "code": problem.code,
+        "detail": problem.detail,
+        **problem.fields,
+    }
+    if path.startswith("/v1/"):
+        body["error"] = openai_error(problem)
     return JSONResponse(
         body, problem.status_code, headers=problem.headers or None, media_type="application/problem+json"
     )
@@ -61,6 +76,9 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     adapter_errors.NotSupported: (422, "not_supported"),
     adapter_errors.QueueFull: (429, "queue_full"),
     adapter_errors.ModelUnavailable: (503, "model_unavailable"),
+    templates.UnknownTemplate: (404, "unknown_template"),
+    templates.InvalidTemplateName: (422, "invalid_template_name"),
+    templates.TooManyTemplates: (409, "too_many_templates"),
     ingest_errors.EmbedderUnavailable: (503, "model_unavailable"),
     ingest_errors.InvalidFilter: (422, "invalid_filter"),
     ingest_errors.UnknownDocument: (404, "not_found"),
@@ -69,6 +87,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.DocumentNotReady: (409, "document_not_ready"),
     ingest_errors.IndexMismatch: (409, "index_mismatch"),
 }
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _RETRY_SECONDS = {429: "1", 503: "2"}
 _LONGEST_DETAIL = 1000
 _FIELDS = ("reason", "available")  # attributes of errors that clients can use
@@ -96,14 +115,20 @@ def problem_of(error: Exception) -> Problem:
 def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of ``app`` with problem JSON."""
 
-    async def on_error(_: Request, error: Exception) -> JSONResponse:
-        return problem_response(problem_of(error))
+    async def on_error(request: Request, error: Exception) -> JSONResponse:
+        return problem_response(problem_of(error), request.url.path)
 
-    async def on_invalid(_: Request, error: Exception) -> JSONResponse:
+    async def on_invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        return problem_response(_invalid_request(error))
+        return problem_response(_invalid_request(error), request.url.path)
 
-    for kind in (StarletteHTTPException, adapter_errors.AdapterError, ingest_errors.IngestError, Exception):
+    for kind in (
+        StarletteHTTPException,
+        adapter_errors.AdapterError,
+        ingest_errors.IngestError,
+        templates.TemplateError,
+        Exception,
+    ):
         app.add_exception_handler(kind, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
 

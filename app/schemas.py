@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from adapters import DEFAULT_TEMPLATE
+
 Collection = Annotated[str, Field(min_length=1, max_length=100)]
 TopK = Annotated[int, Field(ge=1, le=100, description="Passages to retrieve.")]
 
@@ -124,8 +126,28 @@ class GivenPassage(Request):
     text: str = Field(min_length=1, max_length=100_000)
 
 
-class AskRequest(Request):
+class HistoryTurn(Request):
+    question: str = Field(min_length=1, max_length=4000)
+    answer: str = Field("", max_length=16_000)
+
+
+class Sampling(Request):
+    """How a language model draws its tokens; the reader, which chooses a span, takes no notice of these."""
+
+    temperature: float = Field(0.0, ge=0, le=2, description="0: the likeliest token at each step.")
+    top_p: float = Field(1.0, gt=0, le=1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=16)
+
+
+class AskRequest(Sampling):
     question: str = Field(min_length=1)
+    history: list[HistoryTurn] = Field(
+        default_factory=list, max_length=50, description="Earlier turns, oldest first: follow-up questions work."
+    )
+    template: str | None = Field(
+        None, max_length=80, description="Prompt template: `name` or `name@version`; unset: the tenant's default."
+    )
     top_k: TopK = 5
     filter: dict[str, Any] | None = None
     collection: Collection | None = None
@@ -181,6 +203,10 @@ class AskResponse(BaseModel):
     dropped_passages: list[int] = Field(default_factory=list)
     adapter: AdapterUsed | None
     usage: Usage
+    rewritten_question: str | None = None
+    template: str | None = None
+    finish_reason: Literal["stop", "length"] = "stop"
+    unknown_citations: int = 0
     timings_ms: dict[str, float]
     warnings: list[str] = Field(default_factory=list)
 
@@ -290,3 +316,42 @@ class TenantList(BaseModel):
 class KeyCreated(BaseModel):
     id: str
     api_key: str
+
+
+class TemplatePassage(Request):
+    title: str = Field("", max_length=500)
+    text: str = Field(min_length=1, max_length=8000)
+
+
+class ExampleBody(Request):
+    question: str = Field(min_length=1, max_length=4000)
+    answer: str = Field(min_length=1, max_length=8000)
+    passages: list[TemplatePassage] = Field(default_factory=list, max_length=20)
+
+
+class TemplateRequest(Request):
+    system: str = Field(DEFAULT_TEMPLATE.system, max_length=16_000)
+    question: str = Field(DEFAULT_TEMPLATE.question, max_length=8000)
+    examples: list[ExampleBody] = Field(default_factory=list)
+
+
+class TemplateResponse(BaseModel):
+    name: str
+    version: int
+    system: str
+    question: str
+    examples: list[ExampleBody]
+
+
+class TemplateNumbers(BaseModel):
+    name: str
+    versions: list[int]
+
+
+class TemplateList(BaseModel):
+    default: str
+    templates: list[TemplateNumbers]
+
+
+class DefaultTemplate(Request):
+    name: str = Field(min_length=1, max_length=63)

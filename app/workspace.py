@@ -15,6 +15,7 @@ from pathlib import Path
 
 from adapters import AdapterRegistry
 from app.jobs import JOB_MIGRATIONS, JobStore
+from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
 from app.tenants import TenantDirectory
 from ingest import DOCUMENT_MIGRATIONS, AddedDocument, Corpus, Database, NewDocument, Parser, UnknownDocument
 
@@ -47,10 +48,14 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
         self.english_only = english_only
-        self.database = Database(folder / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS, "jobs": JOB_MIGRATIONS})
+        self.database = Database(
+            folder / "lorebase.db",
+            {"documents": DOCUMENT_MIGRATIONS, "jobs": JOB_MIGRATIONS, "templates": TEMPLATE_MIGRATIONS},
+        )
         self.corpus = make_corpus(self.database)
         self.adapters = AdapterRegistry(folder / "adapters")
         self.jobs = JobStore(self.database)
+        self.templates = TemplateStore(self.database)
         self._directory = directory
         self._parser = parser
         self._stopping = stopping

@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from adapters import BASE, Engine, Selection
+from adapters import BASE
 from app.answering import AnswerPiece, Retrieved, answer, passage_response
 from app.problems import Problem, problem_of
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
 from app.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
 from app.service import Service
-from app.workspace import Workspace
 
 router = APIRouter(tags=["questions"])
+T = TypeVar("T")
+Steps = AsyncGenerator[Retrieved | AnswerPiece | AskResponse]
 AdapterHeader = Annotated[
     str | None, Header(alias="X-Adapter", description="`name`, `name@version` or `base`; unset: the tenant's default.")
 ]
@@ -31,7 +32,7 @@ async def search(
     body: SearchRequest, workspace: CurrentWorkspace, service: CurrentService, _: ReadyEngine
 ) -> SearchResponse:
     """The passages most like the query."""
-    _refuse_long("query", body.query, service)
+    refuse_long("query", body.query, service)
     found = await asyncio.to_thread(workspace.corpus.search, body.query, body.top_k, body.filter, body.collection)
     return SearchResponse(passages=[passage_response(passage) for passage in found])
 
@@ -46,31 +47,33 @@ async def ask(
     x_adapter: AdapterHeader = None,
 ) -> Response:
     """Answer a question from the tenant's documents, with citations. `stream: true` answers as server-sent events."""
-    _refuse_long("question", body.question, service)
+    refuse_long("question", body.question, service)
+    for turn in body.history:
+        refuse_long("history", turn.question, service)
     selection = workspace.adapters.select(x_adapter)
+    template = await asyncio.to_thread(workspace.templates.select, body.template)
+    steps = answer(workspace, engine, selection, template, body, request.state.request_id)
     headers = {"X-Adapter-Used": f"{selection.name}@{selection.version}" if selection else BASE}
     if body.stream:
-        events = _stream(workspace, engine, selection, body, request.state.request_id)
         return StreamingResponse(
-            events, media_type="text/event-stream", headers={**headers, "Cache-Control": "no-store"}
+            _stream(steps), media_type="text/event-stream", headers={**headers, "Cache-Control": "no-store"}
         )
-    task = asyncio.ensure_future(_answer(workspace, engine, selection, body, request.state.request_id))
-    response = await _unless_gone(request, task)
+    response = await unless_gone(request, whole(steps))
     return Response(response.model_dump_json(), media_type="application/json", headers=headers)
 
 
-async def _answer(
-    workspace: Workspace, engine: Engine, selection: Selection | None, body: AskRequest, request_id: str
-) -> AskResponse:
-    async with contextlib.aclosing(answer(workspace, engine, selection, body, request_id)) as steps:
+async def whole(steps: Steps) -> AskResponse:
+    """The response a walk ends with."""
+    async with contextlib.aclosing(steps):
         async for step in steps:
             if isinstance(step, AskResponse):
                 return step
     raise RuntimeError("the engine ended without an answer")
 
 
-async def _unless_gone(request: Request, task: asyncio.Task[AskResponse]) -> AskResponse:
-    """The task's result; a client that hangs up cancels it, and with it the row."""
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` returns; a client that hangs up cancels it, and with it the row. Raises Problem 499."""
+    task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -88,11 +91,9 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _stream(
-    workspace: Workspace, engine: Engine, selection: Selection | None, body: AskRequest, request_id: str
-) -> AsyncIterator[str]:
+async def _stream(steps: Steps) -> AsyncIterator[str]:
     try:
-        async with contextlib.aclosing(answer(workspace, engine, selection, body, request_id)) as steps:
+        async with contextlib.aclosing(steps):
             async for step in steps:
                 match step:
                     case Retrieved():
@@ -118,7 +119,8 @@ def _plain(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json")
 
 
-def _refuse_long(field: str, text: str, service: Service) -> None:
+def refuse_long(field: str, text: str, service: Service) -> None:
+    """Raise Problem 422 for a text over the limit for questions."""
     longest = service.settings.max_question_chars
     if len(text) > longest:
         raise Problem(422, "too_long", f"{field}: {len(text)} characters are too many; {longest} are the limit.")

@@ -63,3 +63,24 @@ def test_adapters_are_selected_by_header_here_too(client: httpx.Client, model: P
 def test_a_question_that_does_not_fit_the_model_is_refused(client: httpx.Client) -> None:
     response = client.post("/ask", json={"question": "lighthouse " * 350})
     assert_problem(response, 422, "too_long")
+
+
+def test_a_chat_without_retrieval_runs_on_the_conversation_alone(client: httpx.Client) -> None:
+    body = {
+        "model": "base",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+        "max_tokens": 4,
+        "lorebase": {"retrieval": False},
+    }
+    answered = client.post("/v1/chat/completions", json=body).json()
+    assert answered["choices"][0]["finish_reason"] == "length"
+    assert answered["usage"]["completion_tokens"] == 4
+    assert answered["lorebase"]["passages"] == []
+
+
+def test_a_template_changes_the_prompt(client: httpx.Client) -> None:
+    plain = ask(client, "Who built it?", max_tokens=2)
+    assert client.put("/templates/short", json={"system": "Answer."}).status_code == 200
+    short = ask(client, "Who built it?", max_tokens=2, template="short")
+    assert short["template"] == "short@1"
+    assert short["usage"]["prompt_tokens"] < plain["usage"]["prompt_tokens"]
