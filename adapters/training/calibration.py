@@ -27,9 +27,9 @@ def calibrate(
     score = np.asarray(scores, dtype=np.float64)  # [n]
     overlap = np.asarray(f1, dtype=np.float64)  # [n]
     has_answer = np.asarray(answerable, dtype=bool)  # [n]
-    fit = LogisticRegression().fit(score[:, None], overlap > 0.5)
-    slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
     weight = np.where(has_answer, 0.5 / max(1, has_answer.sum()), 0.5 / max(1, (~has_answer).sum()))  # [n]
+    fit = LogisticRegression().fit(score[:, None], overlap > 0.5, sample_weight=weight * len(score))
+    slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
     thresholds = np.quantile(score, np.linspace(0, 1, 201))
     gains = [(weight * np.where(score >= t, overlap, ~has_answer)).sum() for t in thresholds]
     best = float(thresholds[int(np.argmax(gains))])

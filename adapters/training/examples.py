@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -67,7 +68,9 @@ class ExampleSource:
         self._question_ids = [_tokenise(tokenizer, q.question).ids[:64] for q in self._questions]
         self._alterer = alterer or QuestionAlterer([q.question for q in self._questions])
         self._lookalikes = (
-            _lookalikes(self._questions, contexts, self._context_of, lookalikes) if lookalike_share else []
+            [[number[context] for context in found] for found in lookalike_paragraphs(self._questions, lookalikes)]
+            if lookalike_share
+            else []
         )
 
     def __len__(self) -> int:
@@ -138,27 +141,23 @@ def _token_span(offsets: list[tuple[int, int]], span: tuple[int, int] | None) ->
     return (covered[0], covered[-1]) if covered else (-1, -1)
 
 
-def _lookalikes(
-    questions: Sequence[Question], contexts: list[str], context_of: list[int], count: int
-) -> list[list[int]]:
-    """For each question the ``count`` paragraphs most alike by TF-IDF that hold none of its answers."""
+def lookalike_paragraphs(questions: Sequence[Question], count: int) -> list[list[str]]:
+    """For each question the ``count`` paragraphs of the set most alike by TF-IDF that hold none of its answers."""
+    contexts = list(dict.fromkeys(q.context for q in questions))
+    number = {context: i for i, context in enumerate(contexts)}
     vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english")
     paragraphs = vectorizer.fit_transform(contexts)
     normal = [f" {normalize_answer(context)} " for context in contexts]
-    found: list[list[int]] = []
+    found: list[list[str]] = []
     for begin in range(0, len(questions), 1024):
         part = questions[begin : begin + 1024]
+        own = [number[q.context] for q in part]
         # The paragraph itself is part of the query: what looks like it is what retrieval would bring beside it.
-        query = vectorizer.transform([q.question for q in part]) * 2 + paragraphs[context_of[begin : begin + 1024]]
+        query = vectorizer.transform([q.question for q in part]) * 2 + paragraphs[own]
         scores = (query @ paragraphs.T).toarray()
         for row, question in enumerate(part):
             golds = {f" {normalize_answer(a.text)} " for a in question.answers}
             best = scores[row].argsort()[::-1][: count * 4]
-            found.append(
-                [
-                    int(i)
-                    for i in best
-                    if i != context_of[begin + row] and scores[row][i] > 0 and not any(g in normal[i] for g in golds)
-                ][:count]
-            )
+            alike = (i for i in best if i != own[row] and scores[row][i] > 0 and not any(g in normal[i] for g in golds))
+            found.append([contexts[i] for i in islice(alike, count)])
     return found

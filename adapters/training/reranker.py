@@ -38,7 +38,7 @@ from adapters.training.trainer import TrainingConfig, TrainingProgress, train_ad
 Scores = NDArray[np.float64]
 
 NEGATIVES = 4  # beside the one that answers: a question costs five pairs
-TRAINING_QUESTIONS = 2_800  # 14,000 pairs, 700 steps
+TRAINING_QUESTIONS = 1_500  # 7,500 pairs, 375 steps
 HELD_OUT_QUESTIONS = 120
 RERANKER_CONFIG = TrainingConfig(
     rank=32,
