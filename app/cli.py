@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from app.evaluate_command import evaluate_command
 from app.settings import Settings, settings_table
+from app.split_command import split_command
 
 cli = typer.Typer(name="lorebase", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 train_cli = typer.Typer(no_args_is_help=True, help="Train adapters, and the embedded reader and reranker themselves.")
@@ -43,6 +44,7 @@ def settings() -> None:
 
 
 cli.command("evaluate")(evaluate_command)
+cli.command("split")(split_command)
 
 
 @cli.command()

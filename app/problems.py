@@ -85,6 +85,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.DatabaseClosed: (503, "unavailable"),
     ingest_errors.InvalidDocument: (422, "invalid_document"),
     ingest_errors.DocumentNotReady: (409, "document_not_ready"),
+    ingest_errors.SplitUnavailable: (422, "split_unavailable"),
     ingest_errors.IndexMismatch: (409, "index_mismatch"),
 }
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adapters import DEFAULT_TEMPLATE
+from ingest import Method, SplitConfig
+from ingest.splitting import LARGEST_SIZE, SMALLEST_SIZE
 
 Collection = Annotated[str, Field(min_length=1, max_length=100)]
 TopK = Annotated[int, Field(ge=1, le=100, description="Passages to retrieve.")]
@@ -44,6 +46,45 @@ def refuse_unstorable(value: Any, depth: int = 0) -> None:
                 refuse_unstorable(item, depth + 1)
 
 
+class SplitRequest(Request):
+    """How to split documents: an object of these fields, or only the method's name. See docs/splitting.md."""
+
+    method: Method
+    size: int | None = Field(None, ge=SMALLEST_SIZE, le=LARGEST_SIZE, description="Longest chunk, in characters.")
+    overlap: int | None = Field(
+        None, ge=0, description="Most characters repeated from the chunk before; at most half of size."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, body: Any) -> Any:
+        return {"method": body} if isinstance(body, str) else body
+
+    @model_validator(mode="after")
+    def _overlaps_in_part(self) -> SplitRequest:
+        if self.overlap is not None:
+            if self.size is None:
+                raise ValueError("give size together with overlap")
+            if self.overlap * 2 > self.size:
+                raise ValueError(f"overlap may be at most half of size: {self.size // 2} here")
+        return self
+
+    def config(self, default: SplitConfig) -> SplitConfig:
+        """What is asked for; sizes that are not given are those of ``default``."""
+        if self.size is None:
+            return SplitConfig(default.size, default.overlap, method=self.method)
+        return SplitConfig(self.size, -1 if self.overlap is None else self.overlap, method=self.method)
+
+
+class SplittingResponse(BaseModel):
+    """The tenant's default. ``available``: the methods that this service can use."""
+
+    method: Method
+    size: int
+    overlap: int
+    available: list[Method]
+
+
 class IngestDocument(Request):
     title: str | None = Field(None, min_length=1, max_length=500, pattern=r"\S")
     text: str = Field(min_length=1)
@@ -59,6 +100,9 @@ class IngestDocument(Request):
 class IngestRequest(Request):
     documents: list[IngestDocument] = Field(min_length=1, max_length=1000)
     collection: Collection = "default"
+    split: SplitRequest | None = Field(
+        None, description="How to split them: a method's name, or an object. Unset: the tenant's default."
+    )
 
 
 class IngestedDocument(BaseModel):
@@ -211,6 +255,15 @@ class AskResponse(BaseModel):
     warnings: list[str] = Field(default_factory=list)
 
 
+class DocumentSplitResponse(BaseModel):
+    """How a document was split. ``note``: what did not go as the method means it."""
+
+    method: Method
+    size: int
+    overlap: int
+    note: str | None = None
+
+
 class DocumentResponse(BaseModel):
     id: str
     title: str
@@ -222,6 +275,7 @@ class DocumentResponse(BaseModel):
     bytes: int
     characters: int | None = None
     chunks: int | None = None
+    split: DocumentSplitResponse | None = None
     created_at: datetime
 
 

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from adapters import CausalEngine, Engine, ReaderEngine
+from app.completion import EngineCompletion
 from app.jobs import JobWorker
 from app.settings import BUILTIN, Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
@@ -133,16 +134,22 @@ class Service:
             self.worker.wake(tenant_id)
         self.worker.start()
 
+    @property
+    def generates(self) -> bool:
+        """Whether the engine is a language model, which writes text of its own."""
+        return self.settings.model != BUILTIN
+
     def _workspace(self, tenant_id: str) -> Workspace | None:
         return self.workspaces.get(tenant_id)
 
     def _open_workspace(self, tenant_id: str, folder: Path, resized: Callable[[], None]) -> Workspace:
         split = SplitConfig(size=self.settings.chunk_size)
         index = IndexOptions(self.settings.exact_up_to, self._background, folder / "index", resized)
+        complete = EngineCompletion(self.engine, tenant_id, self.worker.stopping) if self.generates else None
         return Workspace(
             tenant_id,
             folder,
-            lambda database: Corpus(database, self._embedder, split, index=index),
+            lambda database: Corpus(database, self._embedder, split, complete, index),
             self.directory,
             self._parser,
             self.worker.stopping,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -20,12 +21,14 @@ from app.schemas import (
     Collection,
     DocumentPage,
     DocumentResponse,
+    DocumentSplitResponse,
     IngestRequest,
     IngestResponse,
+    SplitRequest,
     refuse_unstorable,
 )
 from app.workspace import TooManyPending
-from ingest import DocumentRecord, NewDocument, expand_archives
+from ingest import DocumentRecord, NewDocument, SplitConfig, expand_archives
 
 router = APIRouter(tags=["documents"])
 MAX_FILES = 1000
@@ -42,6 +45,7 @@ _INGEST_BODY = {
                         "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
                         "metadata": {"type": "string", "description": "A JSON object, kept with every file."},
                         "collection": {"type": "string", "default": "default"},
+                        "split": {"type": "string", "description": "A method's name, or a JSON object; see JSON."},
                     },
                 }
             },
@@ -67,10 +71,11 @@ async def ingest(
     The answer means that they are stored durably. The same content again answers the document there is.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    default = await asyncio.to_thread(workspace.corpus.default_split)
     if kind == "multipart/form-data":
-        documents = await _from_files(request)
+        documents = await _from_files(request, default)
     elif kind == "application/json":
-        documents = _from_json(await request.body())
+        documents = _from_json(await request.body(), default)
     else:
         raise Problem(
             415,
@@ -142,7 +147,7 @@ async def chunks(document_id: str, workspace: CurrentWorkspace, limit: Limit = 1
     )
 
 
-async def _from_files(request: Request) -> list[NewDocument]:
+async def _from_files(request: Request, default: SplitConfig) -> list[NewDocument]:
     async with request.form(max_files=MAX_FILES, max_fields=10) as form:
         files = form.getlist("files")
         if not files or not all(isinstance(file, UploadFile) for file in files):
@@ -150,14 +155,15 @@ async def _from_files(request: Request) -> list[NewDocument]:
             raise Problem(
                 422, "invalid_request", f"files: send at least one file in the form field 'files' (sent: {sent[:200]})."
             )
-        unknown = set(form) - {"files", "metadata", "collection"}
+        unknown = set(form) - {"files", "metadata", "collection", "split"}
         if unknown:
             raise Problem(422, "invalid_request", f"Unknown form fields: {', '.join(sorted(unknown))[:200]}.")
-        for field in ("metadata", "collection"):
+        for field in ("metadata", "collection", "split"):
             if len(form.getlist(field)) > 1:
                 raise Problem(422, "invalid_request", f"{field}: was sent more than once; send it once, for all files.")
         metadata = _metadata(await _content(form.get("metadata")))
         collection = _collection(form.get("collection"))
+        split = _split(await _content(form.get("split")), default)
         return [
             NewDocument(
                 title=None,
@@ -166,13 +172,14 @@ async def _from_files(request: Request) -> list[NewDocument]:
                 metadata=metadata,
                 collection=collection,
                 is_text=False,
+                split=split,
             )
             for file in files
             if isinstance(file, UploadFile)
         ]
 
 
-def _from_json(body: bytes) -> list[NewDocument]:
+def _from_json(body: bytes, default: SplitConfig) -> list[NewDocument]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -189,6 +196,7 @@ def _from_json(body: bytes) -> list[NewDocument]:
             metadata=d.metadata,
             collection=sent.collection,
             is_text=True,
+            split=sent.split.config(default) if sent.split else None,
         )
         for d in sent.documents
     ]
@@ -230,6 +238,20 @@ def _collection(field: Any) -> str:
         raise Problem(422, "invalid_request", "collection: must be a text of 1 to 100 characters.") from error
 
 
+def _split(field: Any, default: SplitConfig) -> SplitConfig | None:
+    """The form field ``split``: a method's name, or a JSON object."""
+    if field is None:
+        return None
+    try:
+        named = field.decode() if isinstance(field, bytes) else field
+        asked = SplitRequest.model_validate(json.loads(named) if named.lstrip().startswith("{") else named.strip())
+    except ValidationError as error:
+        raise Problem(422, "invalid_request", f"split: {_first_errors(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise Problem(422, "invalid_request", f"split: must be a method's name or a JSON object: {error}") from error
+    return asked.config(default)
+
+
 def _file_name(name: str | None) -> str:
     """The last part of a sent name, printable; it is shown, never used as a path."""
     last = (name or "").replace("\\", "/").rpartition("/")[2]
@@ -249,5 +271,6 @@ def _response(record: DocumentRecord) -> DocumentResponse:
         bytes=record.bytes,
         characters=record.characters,
         chunks=record.chunks,
+        split=DocumentSplitResponse(**asdict(record.split)) if record.split else None,
         created_at=record.created_at,
     )

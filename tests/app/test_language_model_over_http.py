@@ -84,3 +84,16 @@ def test_a_template_changes_the_prompt(client: httpx.Client) -> None:
     short = ask(client, "Who built it?", max_tokens=2, template="short")
     assert short["template"] == "short@1"
     assert short["usage"]["prompt_tokens"] < plain["usage"]["prompt_tokens"]
+
+
+def test_it_may_split_documents_and_where_it_cannot_that_is_noted(client: httpx.Client) -> None:
+    """A random model names no topics: every part of the document is split recursively, and the document says so."""
+    assert "agentic" in client.get("/splitting").json()["available"]
+    text = " ".join(f"Sentence number {i} tells of the harbour and its boats." for i in range(30))
+    body = {"documents": [{"text": text}], "split": "agentic"}
+    document = client.post("/ingest", params={"wait": "true"}, json=body).json()["documents"][0]
+    assert document["status"] == "ready"
+    split = client.get(f"/documents/{document['id']}").json()["split"]
+    assert split["method"] == "agentic"
+    assert "recursively" in split["note"]
+    assert client.get(f"/documents/{document['id']}/chunks").json()["total"] > 1

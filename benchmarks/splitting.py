@@ -1,0 +1,173 @@
+"""What each method of splitting finds: `python -m benchmarks.splitting --data SQUAD.json --articles N --quick`.
+
+Ingests the same articles (paragraphs joined to documents) once by each method, into a corpus of its own, and searches
+each with the same questions, dense vectors only. A passage counts when it overlaps a gold answer's place in its
+document. The agentic method is left out: it needs a language model, and a random one would measure nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from adapters.squad import Question, read_squad
+from app.evaluation import (
+    Gold,
+    SourceDocument,
+    documents_of,
+    first_rank,
+    mean_reciprocal_rank,
+    places_of,
+    read_articles,
+    recall_at,
+)
+from app.schemas import PassageResponse
+from ingest import (
+    DOCUMENT_MIGRATIONS,
+    METHODS,
+    Corpus,
+    Database,
+    Method,
+    NewDocument,
+    ParserProcess,
+    RetrievalOptions,
+    SentenceTransformerEmbedder,
+    SplitConfig,
+)
+
+DEPTH = 20
+DENSE = RetrievalOptions(mode="dense")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One method's figures; ``seconds`` of ingestion, ``characters`` the median length of a chunk."""
+
+    recall: float
+    mrr: float
+    chunks: int
+    characters: float
+    seconds: float
+
+
+def main() -> None:
+    """Run the measurement."""
+    parser = argparse.ArgumentParser(description="What each method of splitting finds.")
+    parser.add_argument("--data", type=Path, required=True, help="a SQuAD-format file")
+    parser.add_argument("--articles", type=int, default=36, help="the first so many articles (default: 36)")
+    parser.add_argument("--questions", type=int, default=2000, help="so many questions, drawn (default: 2000)")
+    parser.add_argument("--size", type=int, default=1000, help="longest chunk, in characters (default: 1000)")
+    parser.add_argument("--quick", action="store_true", help="at most 200 questions")
+    given = parser.parse_args()
+    if not given.data.is_file():
+        parser.error(f"no such file: {given.data}. Give a SQuAD-format file with --data.")
+    articles = dict(list(read_articles(given.data).items())[: given.articles])
+    asked = [q for q in read_squad(given.data) if q.answerable and q.article in articles]
+    wanted = min(given.questions, 200) if given.quick else given.questions
+    questions = random.Random(0).sample(asked, min(wanted, len(asked)))
+    embedder = SentenceTransformerEmbedder()
+    documents = documents_of(articles, "article")
+    found: dict[Method, Measured] = {
+        method: measure(SplitConfig(given.size, method=method), documents, questions, embedder)
+        for method in METHODS
+        if method != "agentic"
+    }
+    show(found, len(documents), len(questions))
+
+
+def measure(
+    config: SplitConfig,
+    documents: Sequence[SourceDocument],
+    questions: Sequence[Question],
+    embedder: SentenceTransformerEmbedder,
+) -> Measured:
+    """Ingest the documents by one method and search with every question."""
+    with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
+        database = Database(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
+        corpus, parser = Corpus(database, embedder, config), ParserProcess()
+        try:
+            began = time.perf_counter()
+            ids = _ingest(database, corpus, parser, documents)
+            seconds = time.perf_counter() - began
+            ranks = [_rank(corpus, question, documents, ids) for question in questions]
+            lengths = [c.end - c.start for i in ids for c in corpus.chunks(i, limit=100_000)[0]]
+        finally:
+            corpus.release()
+            database.close()
+            parser.close()
+    recall, mrr = recall_at(ranks, 5) or 0.0, mean_reciprocal_rank(ranks) or 0.0
+    return Measured(recall, mrr, len(lengths), statistics.median(lengths), seconds)
+
+
+def show(found: dict[Method, Measured], documents: int, questions: int) -> None:
+    """Print the table, and the figures as one JSON object."""
+    table = Table(title=f"Splitting: {documents} documents, {questions} questions, dense search")
+    for column in ("method", "recall@5", "MRR", "chunks", "median characters", "seconds"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for method, m in found.items():
+        table.add_row(
+            method, f"{m.recall:.3f}", f"{m.mrr:.3f}", str(m.chunks), f"{m.characters:.0f}", f"{m.seconds:.1f}"
+        )
+    Console().print(table)
+    figures = {
+        f"{method}_{name}": round(value, 4)
+        for method, m in found.items()
+        for name, value in (
+            ("recall_at_5", m.recall), ("mrr", m.mrr), ("chunks", m.chunks), ("seconds", m.seconds)
+        )
+    }  # fmt: skip
+    machine = {"cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "python": platform.python_version()}
+    print(json.dumps({**figures, "documents": documents, "questions": questions, **machine}))
+
+
+def _ingest(
+    database: Database, corpus: Corpus, parser: ParserProcess, documents: Sequence[SourceDocument]
+) -> list[str]:
+    new = [NewDocument(title=d.title, name=d.title, content=d.text.encode(), is_text=True) for d in documents]
+    with database.write() as connection:
+        ids = [corpus.add(connection, document).id for document in new]
+    if set(corpus.process_many(ids, parser).values()) != {"ready"}:
+        raise SystemExit("A document was not ingested.")
+    return ids
+
+
+def _rank(
+    corpus: Corpus,
+    question: Question,
+    documents: Sequence[SourceDocument],
+    ids: Sequence[str],
+) -> int | None:
+    source, document_id = next((d, i) for d, i in zip(documents, ids, strict=True) if d.title == question.article)
+    offset = source.offsets[question.context]
+    golds = [Gold(a.text, places_of(a.text, a.start, question.context, document_id, offset)) for a in question.answers]
+    passages = [
+        PassageResponse(
+            chunk_id=p.chunk_id,
+            document_id=p.document_id,
+            title=p.title,
+            text=p.text,
+            score=p.score,
+            page=p.page,
+            section=p.section,
+            start=p.start,
+            end=p.end,
+        )
+        for p in corpus.search(question.question, DEPTH, options=DENSE)
+    ]
+    return first_rank(passages, golds)
+
+
+if __name__ == "__main__":
+    main()
