@@ -26,6 +26,7 @@ from ingest.embedding import Embedder, embedded_text
 from ingest.errors import RerankerUnavailable
 from ingest.filters import compile_filter
 from ingest.fusion import Scores, diversify, fuse
+from ingest.query_cache import QueryCache
 from ingest.records import FoundPassage, PassageScores
 
 Mode = Literal["hybrid", "dense", "keyword"]
@@ -88,7 +89,7 @@ class Retriever:
 
     def __init__(self, database: Database, embedder: Embedder, nearest: Nearest, reranker: Reranker | None) -> None:
         self._database = database
-        self._embedder = embedder
+        self._queries = QueryCache(embedder)
         self._nearest = nearest
         self._reranker = reranker
 
@@ -105,7 +106,7 @@ class Retriever:
         reranker = self._chosen_reranker(options)
         if top_k <= 0:
             return []
-        vector = None if options.mode == "keyword" else self._embedder.encode([query])[0]
+        vector = None if options.mode == "keyword" else self._queries.vector(query)
         with self._database.read() as connection:
             documents = store.matching(connection, predicate, collection)
         candidates = max(top_k, options.candidates)
