@@ -1,26 +1,23 @@
-"""Durable background jobs: rows in the tenant's own database, worked off in small batches, fair between tenants.
+"""Durable background jobs as rows in the tenant's own database.
 
 A job row commits together with what it is about, so what was acknowledged is done after any crash. Knows rows and
-states; the work itself is handed in.
+states; who works them off is `app.job_worker`.
 """
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple
 
-from ingest import Database, IngestError
+from ingest import Database
 
-_log = logging.getLogger("lorebase.jobs")
+JobKind = Literal["ingest", "replace"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-_BATCH = 64  # documents
-_RETRY_SECONDS = 2.0
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 JOB_MIGRATIONS = [
@@ -42,22 +39,67 @@ JOB_MIGRATIONS = [
             done INTEGER NOT NULL DEFAULT 0,
             PRIMARY KEY (job_id, position)
         );
+    """,
     """
+        ALTER TABLE jobs ADD COLUMN started_at REAL;
+        ALTER TABLE job_documents ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE job_documents ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;  -- processes that began it
+        CREATE INDEX job_documents_by_document ON job_documents(document_id);
+    """,
 ]
+
+_COLUMNS = """
+    id, kind, state, error, created_at, started_at, ended_at,
+    (SELECT coalesce(sum(done), 0) FROM job_documents WHERE job_id = id) AS done,
+    (SELECT count(*) FROM job_documents WHERE job_id = id) AS total,
+    (SELECT coalesce(sum(bytes), 0) FROM job_documents WHERE job_id = id AND done) AS bytes_done,
+    (SELECT coalesce(sum(bytes), 0) FROM job_documents WHERE job_id = id) AS bytes
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it stands: ``done`` of ``total`` documents."""
+    """A job as it stands: ``done`` of ``total`` documents, ``bytes_done`` of their ``bytes``."""
 
     id: str
-    kind: str
+    kind: JobKind
     state: JobState
     error: str | None
     created_at: float
+    started_at: float | None
     ended_at: float | None
     done: int
     total: int
+    bytes_done: int
+    bytes: int
+
+
+class JobItem(NamedTuple):
+    """A document of a job that is not done.
+
+    Attributes:
+        attempts: processes of the service that began with it, this one included.
+    """
+
+    document_id: str
+    bytes: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a cancelled job leaves.
+
+    Attributes:
+        undone: its documents that were not done.
+        orphaned: those of them that no unfinished job has.
+        replaced: those of them that only replacements wait for.
+    """
+
+    kind: JobKind
+    undone: list[str]
+    orphaned: list[str]
+    replaced: list[str]
 
 
 class JobStore:
@@ -66,31 +108,40 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, connection: sqlite3.Connection, document_ids: Sequence[str]) -> str:
-        """Queue an ingest job inside the caller's transaction; its id."""
+    def add(self, connection: sqlite3.Connection, documents: Mapping[str, int], kind: JobKind = "ingest") -> str:
+        """Queue a job inside the caller's transaction; its id.
+
+        Args:
+            documents: sizes in bytes by document id, in the order to be done.
+        """
         job_id = uuid.uuid4().hex
         connection.execute(
-            "INSERT INTO jobs (id, kind, state, created_at) VALUES (?, 'ingest', 'queued', ?)", (job_id, time.time())
+            "INSERT INTO jobs (id, kind, state, created_at) VALUES (?, ?, 'queued', ?)", (job_id, kind, time.time())
         )
         connection.executemany(
-            "INSERT INTO job_documents (job_id, position, document_id) VALUES (?, ?, ?)",
-            [(job_id, position, document_id) for position, document_id in enumerate(document_ids)],
+            "INSERT INTO job_documents (job_id, position, document_id, bytes) VALUES (?, ?, ?, ?)",
+            [(job_id, position, *document) for position, document in enumerate(documents.items())],
         )
         return job_id
 
     def get(self, job_id: str) -> Job | None:
         """One job, or None."""
         with self._database.read() as connection:
-            row = connection.execute(
-                """
-                SELECT id, kind, state, error, created_at, ended_at,
-                       (SELECT coalesce(sum(done), 0) FROM job_documents WHERE job_id = id) AS done,
-                       (SELECT count(*) FROM job_documents WHERE job_id = id) AS total
-                FROM jobs WHERE id = ?
-                """,
-                (job_id,),
-            ).fetchone()
+            row = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608
         return Job(**row) if row else None
+
+    def page(self, limit: int, offset: int, state: JobState | None = None) -> tuple[list[Job], int]:
+        """A page of the jobs, the newest first, and how many there are in all."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM jobs WHERE ?1 IS NULL OR state = ?1 "  # noqa: S608 - constant columns
+                "ORDER BY number DESC LIMIT ?2 OFFSET ?3",
+                (state, limit, offset),
+            ).fetchall()
+            total = connection.execute("SELECT count(*) FROM jobs WHERE ?1 IS NULL OR state = ?1", (state,)).fetchone()[
+                0
+            ]
+        return [Job(**row) for row in rows], int(total)
 
     def documents(self, job_id: str) -> list[str]:
         """Ids of the job's documents, in the order they were sent."""
@@ -100,19 +151,30 @@ class JobStore:
             )
             return [row["document_id"] for row in rows]
 
-    def next_documents(self, limit: int) -> tuple[str, list[str]] | None:
-        """The oldest unfinished job and up to ``limit`` of its documents to work on; None when all is finished."""
+    def sizes(self, job_id: str) -> dict[str, int]:
+        """Sizes in bytes of the job's documents by id, in the order they were sent."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT document_id, bytes FROM job_documents WHERE job_id = ? ORDER BY position", (job_id,)
+            )
+            return {row["document_id"]: row["bytes"] for row in rows}
+
+    def next_items(self, limit: int) -> tuple[str, JobKind, list[JobItem]] | None:
+        """The oldest unfinished job, its kind, and up to ``limit`` of its documents to work on; None when all is
+        finished."""
         with self._database.read() as connection:
             rows = connection.execute(
                 """
-                SELECT job_id, document_id FROM jobs JOIN job_documents ON job_id = id
+                SELECT job_id, kind, document_id, bytes, attempts FROM jobs JOIN job_documents ON job_id = id
                 WHERE state IN ('queued', 'running') AND NOT done ORDER BY number, position LIMIT ?
                 """,
                 (limit,),
             ).fetchall()
-        return (
-            (rows[0]["job_id"], [r["document_id"] for r in rows if r["job_id"] == rows[0]["job_id"]]) if rows else None
-        )
+        if not rows:
+            return None
+        job_id = rows[0]["job_id"]
+        items = [JobItem(r["document_id"], r["bytes"], r["attempts"]) for r in rows if r["job_id"] == job_id]
+        return job_id, rows[0]["kind"], items
 
     def pending(self) -> int:
         """Documents that wait in unfinished jobs."""
@@ -125,9 +187,32 @@ class JobStore:
             ).fetchone()
         return int(row["n"])
 
-    def start(self, job_id: str) -> None:
+    def begin(self, job_id: str, document_ids: Iterable[str]) -> None:
+        """Note, before the work, that this process begins with documents: what ends it is known to the next one."""
         with self._database.write() as connection:
-            connection.execute("UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'queued'", (job_id,))
+            connection.execute(
+                "UPDATE jobs SET state = 'running', started_at = ? WHERE id = ? AND state = 'queued'",
+                (time.time(), job_id),
+            )
+            connection.executemany(
+                "UPDATE job_documents SET attempts = attempts + 1 WHERE job_id = ? AND document_id = ?",
+                [(job_id, document_id) for document_id in document_ids],
+            )
+
+    def went_on(self, job_id: str, document_id: str) -> None:
+        """Note that a document that ended a process before has come further: only this process counts now."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE job_documents SET attempts = 1 WHERE job_id = ? AND document_id = ?", (job_id, document_id)
+            )
+
+    def leave(self, begun: Iterable[tuple[str, str]]) -> None:
+        """Note that this process ends in order: the ``(job id, document id)`` it had begun are not to blame."""
+        with self._database.write() as connection:
+            connection.executemany(
+                "UPDATE job_documents SET attempts = max(0, attempts - 1) WHERE job_id = ? AND document_id = ?",
+                list(begun),
+            )
 
     def is_running(self, job_id: str) -> bool:
         """Whether the job has begun and not ended."""
@@ -135,8 +220,8 @@ class JobStore:
             row = connection.execute("SELECT 1 FROM jobs WHERE id = ? AND state = 'running'", (job_id,)).fetchone()
         return row is not None
 
-    def documents_done(self, job_id: str, document_ids: Iterable[str]) -> None:
-        """Note that documents are dealt with; the last one ends the job."""
+    def documents_done(self, job_id: str, document_ids: Iterable[str], error: str | None = None) -> None:
+        """Note that documents are dealt with; the last one ends the job, as failed when an ``error`` is given."""
         with self._database.write() as connection:
             connection.executemany(
                 "UPDATE job_documents SET done = 1 WHERE job_id = ? AND document_id = ?",
@@ -144,29 +229,75 @@ class JobStore:
             )
             left = connection.execute("SELECT 1 FROM job_documents WHERE job_id = ? AND NOT done", (job_id,)).fetchone()
             if left is None:
-                _end(connection, job_id, "succeeded", None)
+                _end(connection, job_id, "failed" if error else "succeeded", error)
 
     def fail(self, job_id: str, error: str) -> None:
         """End a job with a reason."""
         with self._database.write() as connection:
             _end(connection, job_id, "failed", error)
 
-    def cancel(self, connection: sqlite3.Connection, job_id: str) -> list[str] | None:
-        """End a job inside the caller's transaction.
-
-        Returns:
-            Ids of its documents that are now in no unfinished job, or None when it had ended before.
-        """
+    def cancel(self, connection: sqlite3.Connection, job_id: str) -> Cancelled | None:
+        """End a job inside the caller's transaction; None when it had ended before."""
         if not _end(connection, job_id, "cancelled", None):
             return None
-        rows = connection.execute(
-            """
-            SELECT document_id FROM job_documents WHERE job_id = ? AND NOT done EXCEPT
-            SELECT document_id FROM jobs JOIN job_documents ON job_id = id WHERE state IN ('queued', 'running')
-            """,
-            (job_id,),
+        kind = connection.execute("SELECT kind FROM jobs WHERE id = ?", (job_id,)).fetchone()["kind"]
+        rows = connection.execute("SELECT document_id FROM job_documents WHERE job_id = ? AND NOT done", (job_id,))
+        undone = [row["document_id"] for row in rows]
+        waiting = {document_id: _waiting(connection, document_id) for document_id in undone}
+        return Cancelled(
+            kind,
+            undone,
+            orphaned=[document_id for document_id, kinds in waiting.items() if not kinds],
+            replaced=[document_id for document_id, kinds in waiting.items() if kinds == {"replace"}],
         )
-        return [row["document_id"] for row in rows]
+
+    def supersede(self, connection: sqlite3.Connection, document_id: str) -> None:
+        """End, inside the caller's transaction, the job that was to replace a document's content."""
+        job_id = self.replacing(connection, document_id)
+        if job_id is not None:
+            _end(connection, job_id, "cancelled", "Newer content for the same document came before this was done.")
+
+    def replacing(self, connection: sqlite3.Connection, document_id: str) -> str | None:
+        """The unfinished job that is to replace a document's content."""
+        row = connection.execute(
+            "SELECT id FROM jobs JOIN job_documents ON job_id = id WHERE document_id = ? AND kind = 'replace' "
+            "AND state IN ('queued', 'running') AND NOT done",
+            (document_id,),
+        ).fetchone()
+        return str(row["id"]) if row else None
+
+
+class Backlog:
+    """How many documents wait, of all tenants together, as far as this process has opened them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._pending: dict[str, int] = {}
+
+    def has_room(self, more: int) -> bool:
+        """Whether so many more may wait."""
+        with self._lock:
+            return sum(self._pending.values()) + more <= self._most
+
+    def note(self, tenant_id: str, pending: int) -> None:
+        """How many of a tenant wait now."""
+        with self._lock:
+            self._pending[tenant_id] = pending
+
+    def forget(self, tenant_id: str) -> None:
+        """The tenant is gone."""
+        with self._lock:
+            self._pending.pop(tenant_id, None)
+
+
+def _waiting(connection: sqlite3.Connection, document_id: str) -> set[str]:
+    rows = connection.execute(
+        "SELECT DISTINCT kind FROM jobs JOIN job_documents ON job_id = id WHERE document_id = ? AND NOT done "
+        "AND state IN ('queued', 'running')",
+        (document_id,),
+    )
+    return {row["kind"] for row in rows}
 
 
 def _end(connection: sqlite3.Connection, job_id: str, state: JobState, error: str | None) -> bool:
@@ -175,98 +306,3 @@ def _end(connection: sqlite3.Connection, job_id: str, state: JobState, error: st
         (state, error, time.time(), job_id),
     )
     return ended.rowcount > 0
-
-
-class JobOwner(Protocol):
-    """A tenant whose jobs the worker does."""
-
-    @property
-    def jobs(self) -> JobStore:
-        """The tenant's jobs."""
-
-    def process(self, job_id: str, document_ids: Sequence[str]) -> None:
-        """Do some documents, at least the first; returns early when the service stops. Raises what nobody expected."""
-
-    def abandon(self, job_id: str, document_ids: Sequence[str], reason: str) -> None:
-        """Fail documents that are still pending, and count them as done."""
-
-    def settle(self) -> bool:
-        """Note that no work is left; False when there is some after all."""
-
-
-class JobWorker:
-    """One thread that does the jobs of all tenants, a batch of documents of each in turn."""
-
-    def __init__(self, open_owner: Callable[[str], JobOwner | None]) -> None:
-        self._open_owner = open_owner
-        self._change = threading.Condition()
-        self._turn: list[str] = []
-        self.stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="job-worker", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def wake(self, tenant_id: str) -> None:
-        """There is something to do for this tenant."""
-        with self._change:
-            if tenant_id not in self._turn:
-                self._turn.append(tenant_id)
-            self._change.notify_all()
-
-    def stop(self) -> None:
-        """Stop after the batch under way; what is left is done after the next start."""
-        self.stopping.set()
-        with self._change:
-            self._change.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _work(self) -> None:
-        while True:
-            with self._change:
-                self._change.wait_for(lambda: self._turn or self.stopping.is_set())
-                if self.stopping.is_set():
-                    return
-                tenant_id = self._turn.pop(0)
-            try:
-                more = self._one_batch(tenant_id)
-            except Exception:  # such as a full disk: nothing is lost, and it may pass
-                _log.exception("the jobs of a tenant cannot go on now", extra={"tenant": tenant_id})
-                more = True
-                self.stopping.wait(_RETRY_SECONDS)
-            if more:
-                self.wake(tenant_id)
-
-    def _one_batch(self, tenant_id: str) -> bool:
-        """Do one batch of a tenant's documents; whether there may be more."""
-        owner = self._open_owner(tenant_id)
-        if owner is None:
-            return False
-        found = owner.jobs.next_documents(_BATCH)
-        if found is None:
-            return not owner.settle()
-        job_id, document_ids = found
-        owner.jobs.start(job_id)
-        try:
-            owner.process(job_id, document_ids)
-        except IngestError as error:
-            owner.jobs.fail(job_id, str(error))
-            owner.abandon(job_id, owner.jobs.documents(job_id), str(error))
-        except (OSError, sqlite3.Error):
-            raise
-        except Exception:
-            _log.exception("a batch failed; its documents are tried one by one", extra={"tenant": tenant_id})
-            self._one_by_one(owner, job_id, document_ids)
-        return True
-
-    def _one_by_one(self, owner: JobOwner, job_id: str, document_ids: Sequence[str]) -> None:
-        """Find the document that nobody expected, fail it alone, and do the others."""
-        for document_id in document_ids:
-            try:
-                owner.process(job_id, [document_id])
-            except (IngestError, OSError, sqlite3.Error):
-                raise
-            except Exception as error:
-                _log.exception("a document failed", extra={"job": job_id, "document": document_id})
-                owner.abandon(job_id, [document_id], f"An unexpected {type(error).__name__} ended its ingestion.")

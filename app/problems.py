@@ -84,6 +84,8 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.UnknownDocument: (404, "not_found"),
     ingest_errors.DatabaseClosed: (503, "unavailable"),
     ingest_errors.InvalidDocument: (422, "invalid_document"),
+    ingest_errors.SameContentElsewhere: (409, "same_content_elsewhere"),
+    ingest_errors.NothingToRetry: (409, "nothing_to_retry"),
     ingest_errors.DocumentNotReady: (409, "document_not_ready"),
     ingest_errors.SplitUnavailable: (422, "split_unavailable"),
     ingest_errors.IndexMismatch: (409, "index_mismatch"),
@@ -91,7 +93,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _RETRY_SECONDS = {429: "1", 503: "2"}
 _LONGEST_DETAIL = 1000
-_FIELDS = ("reason", "available")  # attributes of errors that clients can use
+_FIELDS = ("reason", "available", "document_id")  # attributes of errors that clients can use
 
 
 def problem_of(error: Exception) -> Problem:

@@ -105,6 +105,29 @@ class IngestRequest(Request):
     )
 
 
+class DeleteDocumentsRequest(Request):
+    """Which documents to delete: either ``ids``, or all that satisfy every other condition that is given."""
+
+    ids: list[str] | None = Field(None, min_length=1, max_length=1000)
+    collection: Collection | None = None
+    status: Literal["pending", "ready", "failed"] | None = None
+    filter: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _says_which(self) -> DeleteDocumentsRequest:
+        conditions = self.collection is not None or self.status is not None or bool(self.filter)
+        if (self.ids is not None) == conditions:
+            raise ValueError("say which documents to delete: either ids, or collection, status or filter")
+        return self
+
+
+class DeletedDocuments(BaseModel):
+    """How many documents were deleted; ``not_found``: of the ids that were asked for, those there is no document of."""
+
+    deleted: int
+    not_found: list[str] = Field(default_factory=list)
+
+
 class IngestedDocument(BaseModel):
     id: str
     title: str
@@ -125,14 +148,35 @@ class Progress(BaseModel):
     unit: str = "documents"
 
 
-class JobResponse(BaseModel):
+class ChunkProgress(BaseModel):
+    """Chunks embedded of the documents under work."""
+
+    done: int
+    total: int
+
+
+class JobSummary(BaseModel):
+    """A job as it stands.
+
+    ``stage``, ``chunks`` and ``eta_seconds`` tell of a job that has its turn and are null otherwise; ``waiting_for``
+    is why a stage is ``waiting``: what failed, and is tried again.
+    """
+
     id: str
     kind: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     progress: Progress
     error: str | None
     created_at: datetime
+    started_at: datetime | None = None
     ended_at: datetime | None
+    stage: Literal["parsing", "embedding", "storing", "waiting"] | None = None
+    chunks: ChunkProgress | None = None
+    eta_seconds: float | None = None
+    waiting_for: str | None = None
+
+
+class JobResponse(JobSummary):
     documents: list[IngestedDocument]
 
 
@@ -264,6 +308,15 @@ class DocumentSplitResponse(BaseModel):
     note: str | None = None
 
 
+class ReplacementResponse(BaseModel):
+    """New content that waits to take the present content's place, or that failed to."""
+
+    status: Literal["pending", "failed"]
+    title: str
+    error: str | None
+    created_at: datetime
+
+
 class DocumentResponse(BaseModel):
     id: str
     title: str
@@ -277,6 +330,8 @@ class DocumentResponse(BaseModel):
     chunks: int | None = None
     split: DocumentSplitResponse | None = None
     created_at: datetime
+    updated_at: datetime | None = None
+    replacement: ReplacementResponse | None = None
 
 
 class Page(BaseModel):
@@ -285,6 +340,10 @@ class Page(BaseModel):
     total: int
     offset: int
     limit: int
+
+
+class JobPage(Page):
+    jobs: list[JobSummary]
 
 
 class DocumentPage(Page):

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from adapters import CausalEngine, Engine, ReaderEngine
 from app.completion import EngineCompletion
-from app.jobs import JobWorker
+from app.ingestion import Ingestion
+from app.job_worker import JobWorker
+from app.jobs import Backlog
 from app.settings import BUILTIN, Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
 from app.workspace import Workspace, Workspaces
@@ -83,7 +85,8 @@ class Service:
             depth=settings.archive_depth,
         )
         self._background = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
-        self.worker = JobWorker(self._workspace)
+        self._backlog = Backlog(settings.max_pending_total)
+        self.worker = JobWorker(self._ingestion)
         self.workspaces = Workspaces(
             settings.data / "tenants",
             self.directory,
@@ -139,8 +142,15 @@ class Service:
         """Whether the engine is a language model, which writes text of its own."""
         return self.settings.model != BUILTIN
 
-    def _workspace(self, tenant_id: str) -> Workspace | None:
-        return self.workspaces.get(tenant_id)
+    def remove_tenant(self, tenant_id: str) -> bool:
+        """Erase a tenant and all it owns, also while its jobs run. False when there is no such tenant."""
+        removed = self.workspaces.remove(tenant_id)
+        self._backlog.forget(tenant_id)
+        return removed
+
+    def _ingestion(self, tenant_id: str) -> Ingestion | None:
+        workspace = self.workspaces.get(tenant_id)
+        return workspace.ingestion if workspace is not None else None
 
     def _open_workspace(self, tenant_id: str, folder: Path, resized: Callable[[], None]) -> Workspace:
         split = SplitConfig(size=self.settings.chunk_size)
@@ -150,9 +160,9 @@ class Service:
             tenant_id,
             folder,
             lambda database: Corpus(database, self._embedder, split, complete, index),
-            self.directory,
-            self._parser,
-            self.worker.stopping,
+            lambda database, corpus: Ingestion(
+                tenant_id, database, corpus, self.directory, self._backlog, self._parser, self.worker.stopping
+            ),
             english_only=BUILTIN in (self.settings.model, self.settings.embedder),
         )
 

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     max_pending_documents: int = Field(
         10_000, ge=1, description="Documents of one tenant that may wait to be ingested; more are answered 429."
     )
+    max_pending_total: int = Field(
+        100_000, ge=1, description="Documents of all tenants that may wait to be ingested; more are answered 429."
+    )
     chunk_size: int = Field(1000, ge=100, le=8000, description="Longest chunk, in characters.")
     parse_pages: int = Field(5_000, ge=1, description="Most pages of one PDF, or slides of one presentation.")
     parse_rows: int = Field(200_000, ge=1, description="Most rows of one spreadsheet, CSV or JSON Lines file.")

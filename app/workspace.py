@@ -7,31 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from adapters import AdapterRegistry
-from app.jobs import JOB_MIGRATIONS, JobStore
+from app.ingestion import Ingestion
+from app.jobs import JOB_MIGRATIONS
 from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
 from app.tenants import TenantDirectory
-from ingest import DOCUMENT_MIGRATIONS, AddedDocument, Corpus, Database, NewDocument, Parser, UnknownDocument
+from ingest import DOCUMENT_MIGRATIONS, Corpus, Database, DatabaseClosed
 
-_BATCH_BYTES = 256 * 1024
 _CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
 
-class TooManyPending(Exception):
-    """More documents wait than a tenant may have waiting."""
-
-
 class Workspace:
-    """Everything of one tenant. Implements `app.jobs.JobOwner`.
+    """Everything of one tenant.
 
     Args:
-        stopping: set when the service stops; work under way is left for the next start.
+        open_ingestion: given the database and the corpus, what brings documents into it.
         english_only: whether a default model, which knows English only, embeds or answers here.
     """
 
@@ -40,9 +37,7 @@ class Workspace:
         tenant_id: str,
         folder: Path,
         make_corpus: Callable[[Database], Corpus],
-        directory: TenantDirectory,
-        parser: Parser,
-        stopping: threading.Event,
+        open_ingestion: Callable[[Database, Corpus], Ingestion],
         english_only: bool,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,79 +49,9 @@ class Workspace:
         )
         self.corpus = make_corpus(self.database)
         self.adapters = AdapterRegistry(folder / "adapters")
-        self.jobs = JobStore(self.database)
+        self.ingestion = open_ingestion(self.database, self.corpus)
+        self.jobs = self.ingestion.jobs
         self.templates = TemplateStore(self.database)
-        self._directory = directory
-        self._parser = parser
-        self._stopping = stopping
-        self._unfinished = threading.Lock()
-
-    def add_documents(self, documents: Iterable[NewDocument], max_pending: int) -> tuple[str, list[AddedDocument]]:
-        """Store documents and the job that ingests them in one transaction: once this returns, both survive a crash.
-
-        Documents are taken one at a time, so that those of a large archive are never in memory together.
-
-        Raises:
-            TooManyPending: the tenant has too many documents waiting already; nothing is stored.
-        """
-        free = max_pending - self.jobs.pending()
-        added: list[AddedDocument] = []
-        with self._unfinished:
-            self._directory.mark_unfinished(self.tenant_id)
-            with self.database.write() as connection:
-                for document in documents:
-                    if len(added) >= free:
-                        raise TooManyPending(
-                            f"At most {max_pending} documents may wait to be ingested; send these again when jobs "
-                            "have ended."
-                        )
-                    added.append(self.corpus.add(connection, document))
-                # A document another job is still at is waited for here too; it is not ingested twice.
-                job_id = self.jobs.add(connection, list(dict.fromkeys(a.id for a in added)))
-        return job_id, added
-
-    def process(self, job_id: str, document_ids: Sequence[str]) -> None:
-        def should_stop() -> bool:
-            return self._stopping.is_set() or not self.jobs.is_running(job_id)
-
-        batch = self._at_most(_BATCH_BYTES, document_ids)
-        self.corpus.process_many(batch, self._parser, should_stop)
-        if not should_stop():  # a document that was deleted meanwhile is dealt with too
-            self.jobs.documents_done(job_id, batch)
-
-    def _at_most(self, budget: int, document_ids: Sequence[str]) -> list[str]:
-        """The first documents, as many as have ``budget`` bytes together, at least one: many small ones share the
-        cost of a transaction and of a padded batch, a large one holds up nobody behind it."""
-        batch: list[str] = []
-        for document_id in document_ids:
-            with contextlib.suppress(UnknownDocument):
-                budget -= self.corpus.document(document_id).bytes
-            if batch and budget < 0:
-                break
-            batch.append(document_id)
-        return batch
-
-    def abandon(self, job_id: str, document_ids: Sequence[str], reason: str) -> None:
-        for document_id in document_ids:
-            self.corpus.fail(document_id, reason)
-        self.jobs.documents_done(job_id, document_ids)
-
-    def cancel(self, job_id: str) -> bool:
-        """Cancel a job: documents of it that are not ready yet are removed. False when it had ended before.
-
-        All in one transaction: the same content sent meanwhile is either in another job, which keeps it, or is new.
-        """
-        with self.database.write() as connection:
-            left = self.jobs.cancel(connection, job_id)
-            self.corpus.discard(connection, left or [])
-        return left is not None
-
-    def settle(self) -> bool:
-        with self._unfinished:
-            if self.jobs.next_documents(1) is not None:
-                return False
-            self._directory.mark_finished(self.tenant_id)
-            return True
 
     def held_bytes(self) -> int:
         """About how much memory the index and the database's connections hold."""
@@ -138,6 +63,9 @@ class Workspace:
         return self.database.rest()
 
     def close(self) -> None:
+        """Close everything; what is unfinished goes on when the tenant is opened again."""
+        with contextlib.suppress(sqlite3.Error, DatabaseClosed):
+            self.ingestion.leave()
         self.corpus.close()
         self.database.close()
 
@@ -193,10 +121,10 @@ class Workspaces:
                 return False
             workspace = self._open.pop(tenant_id, None)
             self._total -= self._held.pop(tenant_id, 0)
-            if workspace is not None:
-                workspace.close()
-            shutil.rmtree(self._folder / tenant_id, ignore_errors=True)
-            return True
+        if workspace is not None:  # nobody else is kept waiting: the tenant cannot be opened again
+            workspace.close()
+        shutil.rmtree(self._folder / tenant_id, ignore_errors=True)
+        return True
 
     def sweep(self) -> None:
         """Delete folders of tenants that are gone, left by a crash during `remove`."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -21,21 +22,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest import document_store as store
-from ingest import split_store, vector_store
+from ingest import replacements, split_store, staging, vector_store
 from ingest.database import Database
 from ingest.embedding import Embedder, embedded_text
-from ingest.errors import DocumentNotReady, IndexMismatch, SplitUnavailable, UnreadableDocument
+from ingest.errors import (
+    DocumentNotReady,
+    IndexMismatch,
+    SameContentElsewhere,
+    SplitUnavailable,
+    UnreadableDocument,
+)
+from ingest.filters import compile_filter
 from ingest.live_index import MISMATCH, IndexOptions, LiveIndex
 from ingest.parsing.detection import MARKDOWN, PLAIN
 from ingest.parsing.document import ParsedDocument
 from ingest.parsing.plain import markdown_headings
-from ingest.records import AddedDocument, Counts, DocumentRecord, FoundPassage, NewDocument, Parser, StoredChunk
+from ingest.records import (
+    AddedDocument,
+    Counts,
+    DocumentRecord,
+    FoundPassage,
+    NewDocument,
+    Parser,
+    ReplacedDocument,
+    Replacement,
+    StoredChunk,
+    Upload,
+)
 from ingest.retrieval import DEFAULT_RETRIEVAL, Reranker, RetrievalOptions, Retriever
 from ingest.splitting import Complete, SplitConfig, SplitResult, check_available, split
 
 DEFAULT_SPLIT = SplitConfig()
 DEFAULT_INDEX = IndexOptions()
-Outcome = Literal["ready", "failed", "stopped"]
+Outcome = Literal["staged", "ready", "failed", "stopped", "gone"]
+"""``staged``: read, goes on with `Corpus.embed`; ``failed``: the document says why; ``stopped``: waits on, as asked to;
+``gone``: deleted, replaced or cancelled meanwhile, or never there."""
+_PORTION = 64  # chunks between two commits; other tenants get their turn after each
 _EMBED_AT_ONCE = 32  # between two looks at should_stop, and for as long as a question waits for the embedder
 
 
@@ -43,6 +65,7 @@ _EMBED_AT_ONCE = 32  # between two looks at should_stop, and for as long as a qu
 class _Read:
     """A document parsed and split, not yet embedded."""
 
+    revision: int
     title: str | None
     parsed: ParsedDocument
     split: SplitResult
@@ -74,7 +97,7 @@ class Corpus:
         self._split = split
         self._complete_text = complete
         self._index = LiveIndex(database, embedder, index)
-        self._retriever = Retriever(database, embedder, self._index.search, reranker)
+        self._retriever = Retriever(database, embedder, self._index, reranker)
 
     def add(self, connection: sqlite3.Connection, document: NewDocument) -> AddedDocument:
         """Add a document as pending, inside the caller's write transaction.
@@ -105,6 +128,28 @@ class Corpus:
         with self._database.write() as connection:
             split_store.set_default_split(connection, chosen)
 
+    def replace(self, connection: sqlite3.Connection, document_id: str, new: NewDocument) -> ReplacedDocument:
+        """Keep new content for a document, inside the caller's write transaction; it answers as before until the new
+        content is processed as ``Upload(document_id, replaces=True)``.
+
+        Raises:
+            UnknownDocument, InvalidDocument, SplitUnavailable
+            SameContentElsewhere: another document of the collection has this content.
+        """
+        fallback = split_store.split_of(connection, document_id) or split_store.default_split(connection) or self._split
+        check_available(new.split or fallback, self._complete_text)
+        return replacements.put(connection, document_id, new, fallback)
+
+    def replacements(self, document_ids: Sequence[str]) -> dict[str, Replacement]:
+        """New content that waits or failed, by the id of its document; most documents have none."""
+        with self._database.read() as connection:
+            return replacements.of(connection, document_ids)
+
+    def reopen(self, connection: sqlite3.Connection, upload: Upload) -> bool:
+        """Let what failed wait again, inside the caller's write transaction; false when it did not fail."""
+        reopen = replacements.reopen if upload.replaces else store.reopen
+        return reopen(connection, upload.document_id)
+
     def process(
         self,
         document_id: str,
@@ -122,45 +167,92 @@ class Corpus:
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Outcome]:
-        """Parse and split pending documents, embed their chunks together, make them searchable in one transaction.
+        """Read and embed pending documents to their end, see `read` and `embed`."""
+        outcomes = self.read([Upload(document_id) for document_id in document_ids], parser, should_stop)
+        while staged := [upload for upload, outcome in outcomes.items() if outcome == "staged"]:
+            outcomes |= self.embed(staged, should_stop, on_progress)
+        return {upload.document_id: outcome for upload, outcome in outcomes.items()}
+
+    def staged(self, uploads: Sequence[Upload]) -> list[bool]:
+        """Of each upload, whether it is read and waits to be embedded."""
+        with self._database.read() as connection:
+            return [staging.is_staged(connection, upload) for upload in uploads]
+
+    def read(
+        self, uploads: Sequence[Upload], parser: Parser, should_stop: Callable[[], bool] = lambda: False
+    ) -> dict[Upload, Outcome]:
+        """Parse and split what waits, and keep the result, so that it need not be done again.
 
         Args:
-            document_ids: the documents; one that is ready already stays as it is.
             parser: reads files; text given as text needs none.
-            should_stop: asked between steps.
-            on_progress: told how many chunks of how many are embedded.
-
-        Returns:
-            For each document ``ready``; ``failed``, with the reason in the document's ``error``; or ``stopped`` when
-            asked to stop (the document is still pending), or when it is not there or was deleted meanwhile.
+            should_stop: asked between documents.
 
         Raises:
             IndexMismatch: the stored vectors were made by another embedder.
-            EmbedderUnavailable: the embedding model cannot be loaded; the documents stay pending.
         """
         with self._database.read() as connection:
             self._check_embedder(connection)
-        outcomes: dict[str, Outcome] = {}
-        read: dict[str, _Read] = {}
-        for document_id in document_ids:
-            found = "stopped" if should_stop() else self._read(document_id, parser, should_stop)
+        outcomes: dict[Upload, Outcome] = {}
+        read: dict[Upload, _Read] = {}
+        for upload in uploads:
+            found = "stopped" if should_stop() else self._read(upload, parser, should_stop)
             if isinstance(found, _Read):
-                read[document_id] = found
+                read[upload] = found
             else:
-                outcomes[document_id] = found
-        vectors = self._embed(list(read.values()), should_stop, on_progress)
-        if vectors is None:
-            return outcomes | dict.fromkeys(read, "stopped")
-        return outcomes | self._complete(read, vectors)
+                outcomes[upload] = found
+        if read:
+            with self._database.write() as connection:
+                for upload, each in read.items():
+                    inputs = [embedded_text(each.title, each.parsed.text[c.start : c.end]) for c in each.split.chunks]
+                    kept = staging.stage(connection, upload, each.revision, each.parsed, each.split, inputs)
+                    outcomes[upload] = "staged" if kept else "gone"
+        return outcomes
 
-    def _read(self, document_id: str, parser: Parser, should_stop: Callable[[], bool]) -> _Read | Outcome:
-        """A pending document, parsed and split; or what became of it."""
+    def embed(
+        self,
+        uploads: Sequence[Upload],
+        should_stop: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[Upload, Outcome]:
+        """Embed the next portion of what was read, and keep it; whatever it completes is searchable from then on.
+
+        Args:
+            uploads: in the order they are wanted: the first ones as a whole, or a part of the first.
+            should_stop: asked between batches.
+            on_progress: told how many chunks of how many are embedded, of all the uploads.
+
+        Returns:
+            an outcome for each upload; ``staged`` for those that are not complete yet.
+
+        Raises:
+            IndexMismatch: the stored vectors were made by another embedder.
+            EmbedderUnavailable: the embedding model cannot be loaded; everything waits on.
+        """
+        fingerprint = self._embedder.fingerprint
+        outcomes: dict[Upload, Outcome] = dict.fromkeys(uploads, "staged")
         with self._database.read() as connection:
-            original = store.original(connection, document_id)
-        if original is None:
-            return "stopped"
-        if original.status != "pending":
-            return "ready" if original.status == "ready" else "failed"
+            self._check_embedder(connection)
+            outcomes |= {u: "gone" for u in uploads if not staging.is_staged(connection, u)}
+            pieces = staging.portion(connection, uploads, fingerprint, _PORTION)
+            before, total = staging.progress(connection, uploads, fingerprint)
+        on_progress(before, total)
+        inputs = [text for piece in pieces for text in piece.inputs]
+        vectors = self._embed(inputs, should_stop, lambda done: on_progress(before + done, total))
+        if vectors is None:
+            return outcomes | {piece.upload: "stopped" for piece in pieces}
+        ends = np.cumsum([len(piece.inputs) for piece in pieces])  # [pieces]
+        return outcomes | self._keep(pieces, np.split(vectors, ends[:-1]) if pieces else [], fingerprint)
+
+    def _read(self, upload: Upload, parser: Parser, should_stop: Callable[[], bool]) -> _Read | Outcome:
+        """What waits, parsed and split; or what became of it."""
+        with self._database.read() as connection:
+            original = (replacements if upload.replaces else store).original(connection, upload.document_id)
+            if original is None:
+                return "gone"
+            revision = staging.pending_revision(connection, upload)
+            staged = staging.is_staged(connection, upload)
+        if revision is None or staged:
+            return "staged" if staged else "ready" if original.status == "ready" else "failed"
         try:
             if original.is_text:
                 parsed = _given_text(original.name, original.content)
@@ -168,38 +260,94 @@ class Corpus:
                 parsed = parser.parse(original.name, original.content)
             done = split(parsed, original.split or self._split, self._encode_and_rest, self._complete_text, should_stop)
         except (UnreadableDocument, SplitUnavailable) as error:
-            with self._database.write() as connection:
-                return "failed" if store.fail(connection, document_id, str(error)) else "stopped"
-        return "stopped" if done is None else _Read(original.title or parsed.title, parsed, done)
+            return "failed" if self._fail(upload, str(error), revision) else "gone"
+        return "stopped" if done is None else _Read(revision, original.title or parsed.title, parsed, done)
 
-    def _complete(self, read: Mapping[str, _Read], vectors: Sequence[NDArray[np.float32]]) -> dict[str, Outcome]:
-        outcomes: dict[str, Outcome] = {}
-        completed: list[tuple[str, NDArray[np.int64], NDArray[np.float32]]] = []
-        with self._database.write() as connection:
-            self._check_embedder(connection)
-            for (document_id, each), own in zip(read.items(), vectors, strict=True):
-                numbers = store.complete(connection, document_id, each.parsed, each.split.chunks, own)
-                if numbers is not None:
-                    if each.split.note is not None:
-                        split_store.note_split(connection, document_id, each.split.note)
-                    completed.append((document_id, numbers, own))
-                    outcomes[document_id] = "ready"
-                else:  # deleted meanwhile, or done by another call
-                    outcomes[document_id] = "ready" if store.is_ready(connection, document_id) else "stopped"
-            if completed:
-                vector_store.note_embedder(connection, self._embedder.fingerprint)
-        for document_id, numbers, own in completed:
-            self._index.publish(document_id, numbers, own, present=partial(self._is_ready, document_id))
+    def _keep(
+        self, pieces: Sequence[staging.Piece], vectors: Sequence[NDArray[np.float32]], fingerprint: str
+    ) -> dict[Upload, Outcome]:
+        """Commit the vectors of a portion, float32 ``[n, dimension]`` for each piece, and complete what is whole."""
+        outcomes: dict[Upload, Outcome] = {}
+        completed: list[tuple[Upload, NDArray[np.int64], NDArray[np.float32]]] = []
+        with ExitStack() as until_published:
+            switch = None
+            with self._database.write() as connection:
+                self._check_embedder(connection)
+                for piece, own in zip(pieces, vectors, strict=True):
+                    upload = piece.upload
+                    if staging.pending_revision(connection, upload) != piece.revision:
+                        outcomes[upload] = "gone"  # deleted, replaced or cancelled meanwhile
+                    elif not piece.is_last:
+                        staging.add_vectors(connection, piece, own, fingerprint)
+                        outcomes[upload] = "staged"
+                    else:
+                        outcomes[upload], numbered = _complete(connection, piece, own)
+                        completed += [(upload, *numbered)] if numbered is not None else []
+                if completed:
+                    vector_store.note_embedder(connection, fingerprint)
+                if any(upload.replaces for upload, _, _ in completed):  # no search may look in between
+                    switch = until_published.enter_context(self._index.switching())
+            for (document_id, replaces), numbers, own in completed:
+                if replaces and switch is not None:
+                    switch(document_id, numbers, own)
+        for (document_id, replaces), numbers, own in completed:
+            if not replaces:
+                self._index.publish(document_id, numbers, own, present=partial(self._is_ready, document_id))
         return outcomes
 
-    def discard(self, connection: sqlite3.Connection, document_ids: Sequence[str]) -> None:
-        """Remove those of the documents that are pending, inside the caller's write transaction."""
-        store.discard_pending(connection, document_ids)
+    def give_up(self, upload: Upload, reason: str) -> None:
+        """Fail what still waits, saying why; anything else stays as it is."""
+        self._fail(upload, reason, None)
 
-    def fail(self, document_id: str, reason: str) -> None:
-        """Give up a document that is still pending, saying why; any other stays as it is."""
+    def _fail(self, upload: Upload, reason: str, revision: int | None) -> bool:
         with self._database.write() as connection:
-            store.fail(connection, document_id, reason)
+            if revision is not None and staging.pending_revision(connection, upload) != revision:
+                return False
+            fail = replacements.fail if upload.replaces else store.fail
+            return fail(connection, upload.document_id, reason)
+
+    def delete_all(
+        self,
+        document_ids: Sequence[str] | None = None,
+        filter: Mapping[str, Any] | None = None,
+        collection: str | None = None,
+        status: str | None = None,
+    ) -> list[str]:
+        """Remove many documents in one transaction; once this returns no search finds them.
+
+        Args:
+            document_ids: these; ids of documents that are not there are passed over. ``None`` for any.
+            filter, collection, status: only those that satisfy all that are given; ``None`` for any.
+
+        Returns:
+            ids of the documents that were removed.
+
+        Raises:
+            InvalidFilter: the filter is malformed.
+        """
+        predicate = compile_filter(filter)
+        with self._database.write() as connection:
+            found = store.select(connection, document_ids, predicate, collection, status)
+            for document_id in found:
+                store.delete(connection, document_id)
+        for document_id in found:
+            self._index.remove(document_id)
+        return found
+
+    def discard(self, connection: sqlite3.Connection, uploads: Iterable[Upload]) -> None:
+        """Forget those of the uploads that still wait, inside the caller's write transaction: a document that was
+        never ready is removed, one that was to be replaced stays as it is."""
+        for upload in uploads:
+            if staging.pending_revision(connection, upload) is None:
+                continue
+            if upload.replaces:
+                replacements.discard(connection, upload.document_id)
+            else:
+                store.discard_pending(connection, [upload.document_id])
+
+    def fail(self, connection: sqlite3.Connection, document_id: str, reason: str) -> None:
+        """As `give_up` for a document that was never ready, inside the caller's write transaction."""
+        store.fail(connection, document_id, reason)
 
     def documents(
         self, limit: int = 100, offset: int = 0, collection: str | None = None, status: str | None = None
@@ -297,29 +445,19 @@ class Corpus:
         return self._index.bytes
 
     def _embed(
-        self,
-        read: Sequence[_Read],
-        should_stop: Callable[[], bool],
-        on_progress: Callable[[int, int], None],
-    ) -> list[NDArray[np.float32]] | None:
-        """Vectors float32 ``[chunks, dimension]`` for each document; ``None`` when asked to stop."""
-        inputs = [
-            embedded_text(each.title, each.parsed.text[chunk.start : chunk.end])
-            for each in read
-            for chunk in each.split.chunks
-        ]
+        self, inputs: Sequence[str], should_stop: Callable[[], bool], on_progress: Callable[[int], None]
+    ) -> NDArray[np.float32] | None:
+        """Vectors float32 ``[len(inputs), dimension]``; ``None`` when asked to stop."""
         vectors = np.empty((len(inputs), self._embedder.dimension), dtype=np.float32)  # [n, d]
-        # Longest first over all of them, so that each portion pads as little as one large call would.
+        # Longest first over all of them, so that each batch pads as little as one large call would.
         order = sorted(range(len(inputs)), key=lambda index: -len(inputs[index]))
-        on_progress(0, len(inputs))
         for first in range(0, len(order), _EMBED_AT_ONCE):
             if should_stop():
                 return None
-            portion = order[first : first + _EMBED_AT_ONCE]
-            vectors[portion] = self._encode_and_rest([inputs[index] for index in portion])
-            on_progress(first + len(portion), len(inputs))
-        ends = np.cumsum([len(each.split.chunks) for each in read])  # [documents]
-        return np.split(vectors, ends[:-1]) if read else []
+            batch = order[first : first + _EMBED_AT_ONCE]
+            vectors[batch] = self._encode_and_rest([inputs[index] for index in batch])
+            on_progress(first + len(batch))
+        return vectors
 
     def _encode_and_rest(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of ``texts``, float32 ``[len(texts), dimension]``."""
@@ -335,6 +473,24 @@ class Corpus:
         stored = vector_store.embedder_of_vectors(connection)
         if stored is not None and stored != self._embedder.fingerprint:
             raise IndexMismatch(MISMATCH)
+
+
+def _complete(
+    connection: sqlite3.Connection, piece: staging.Piece, vectors: NDArray[np.float32]
+) -> tuple[Outcome, tuple[NDArray[np.int64], NDArray[np.float32]] | None]:
+    """Make a document whose last chunks are embedded the one that is searched; its numbers and vectors."""
+    document_id = piece.upload.document_id
+    parsed, done, ordered = staging.take(connection, piece, vectors)
+    if piece.upload.replaces:
+        try:
+            replacements.switch(connection, document_id)
+        except SameContentElsewhere as error:
+            replacements.fail(connection, document_id, str(error))
+            return "failed", None
+    numbers = store.complete(connection, document_id, parsed, done.chunks, ordered)
+    if numbers is not None and done.note is not None:
+        split_store.note_split(connection, document_id, done.note)
+    return ("ready", (numbers, ordered)) if numbers is not None else ("gone", None)
 
 
 def _given_text(name: str, content: bytes) -> ParsedDocument:

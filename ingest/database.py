@@ -166,9 +166,11 @@ class Database:
         try:
             connection = self._connect()
             connection.execute("PRAGMA query_only=ON")
-        except BaseException:
+        except BaseException as error:
             with self._readers_lock:
                 self._busy_readers -= 1
+            if self._closed and isinstance(error, sqlite3.OperationalError):  # its folder was removed in between
+                raise DatabaseClosed(f"database {self.path.name} is closed") from error
             raise
         return connection
 

@@ -68,10 +68,10 @@ def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitCo
     Raises:
         InvalidDocument: title, name, collection or metadata cannot be stored.
     """
-    metadata = _checked(document)
+    metadata = storable_metadata(document)
     title = (document.title or "").strip() or None
     digest = hashlib.sha256(document.content).hexdigest()
-    now = _now()
+    arrived = now()
     status: Status = "pending" if document.refused is None else "failed"
     existing = connection.execute(
         "SELECT id, coalesce(title, name) AS title, status FROM documents "
@@ -94,8 +94,8 @@ def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitCo
                 len(document.content),
                 status,
                 document.refused,
-                now,
-                now,
+                arrived,
+                arrived,
                 split_json(split),
             ),
         )
@@ -108,7 +108,7 @@ def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitCo
     connection.execute(
         "UPDATE documents SET status = ?, error = ?, title = ?, name = ?, metadata = ?, updated_at = ?, split = ? "
         "WHERE id = ?",
-        (status, document.refused, title, document.name, metadata, now, split_json(split), existing["id"]),
+        (status, document.refused, title, document.name, metadata, arrived, split_json(split), existing["id"]),
     )
     return AddedDocument(existing["id"], title or document.name, status, duplicate=True)
 
@@ -145,7 +145,7 @@ def complete(
     updated = connection.execute(
         "UPDATE documents SET status = 'ready', error = NULL, title = coalesce(title, ?), media_type = ?, "
         "characters = ?, chunks = ?, pages = ?, updated_at = ? WHERE id = ? AND status = 'pending'",
-        (parsed.title, parsed.media_type, len(parsed.text), len(chunks), len(parsed.pages), _now(), document_id),
+        (parsed.title, parsed.media_type, len(parsed.text), len(chunks), len(parsed.pages), now(), document_id),
     )
     if updated.rowcount == 0:
         return None
@@ -199,11 +199,27 @@ def place(connection: sqlite3.Connection, document_id: str, start: int, end: int
 
 def fail(connection: sqlite3.Connection, document_id: str, reason: str) -> bool:
     """Note why a pending document could not be read; false when it is no longer pending or there."""
+    connection.execute("DELETE FROM staged WHERE document_id = ? AND revision = 0", (document_id,))
     updated = connection.execute(
         "UPDATE documents SET status = 'failed', error = ?, updated_at = ? WHERE id = ? AND status = 'pending'",
-        (_storable(reason), _now(), document_id),
+        (_storable(reason), now(), document_id),
     )
     return updated.rowcount > 0
+
+
+def reopen(connection: sqlite3.Connection, document_id: str) -> bool:
+    """Make a failed document pending again; false when it did not fail or is not there."""
+    updated = connection.execute(
+        "UPDATE documents SET status = 'pending', error = NULL, updated_at = ? WHERE id = ? AND status = 'failed'",
+        (now(), _key(document_id)),
+    )
+    return updated.rowcount > 0
+
+
+def clear(connection: sqlite3.Connection, document_id: str) -> None:
+    """Remove a document's text, chunks and vectors; the document itself and its original stay."""
+    connection.execute("DELETE FROM chunks WHERE document_id = ?", (document_id,))
+    connection.execute("DELETE FROM texts WHERE document_id = ?", (document_id,))
 
 
 def delete(connection: sqlite3.Connection, document_id: str) -> None:
@@ -214,6 +230,32 @@ def delete(connection: sqlite3.Connection, document_id: str) -> None:
     """
     if connection.execute("DELETE FROM documents WHERE id = ?", (_key(document_id),)).rowcount == 0:
         raise _unknown(document_id)
+
+
+def select(
+    connection: sqlite3.Connection,
+    document_ids: Sequence[str] | None,
+    predicate: Predicate | None,
+    collection: str | None,
+    status: str | None,
+) -> list[str]:
+    """Ids of the documents that satisfy every condition that is given, the oldest first."""
+    conditions: list[tuple[str, list[Any]]] = []
+    if document_ids is not None:
+        keys = json.dumps([_key(document_id) for document_id in document_ids])
+        conditions.append(("id IN (SELECT value FROM json_each(?))", [keys]))
+    if predicate is not None:
+        conditions.append((predicate.sql, list(predicate.parameters)))
+    if collection is not None:
+        conditions.append(("collection = ?", [_storable(collection)]))
+    if status is not None:
+        conditions.append(("status = ?", [_storable(status)]))
+    where = " AND ".join(f"({sql})" for sql, _ in conditions) or "1"
+    rows = connection.execute(
+        f"SELECT id FROM documents WHERE {where} ORDER BY number",  # noqa: S608 - values are bound
+        [value for _, values in conditions for value in values],
+    )
+    return [row["id"] for row in rows]
 
 
 def discard_pending(connection: sqlite3.Connection, document_ids: Sequence[str]) -> None:
@@ -378,8 +420,8 @@ def is_ready(connection: sqlite3.Connection, document_id: str) -> bool:
     return found.fetchone() is not None
 
 
-def _checked(document: NewDocument) -> str:
-    """The metadata as JSON, once everything about the document can be stored."""
+def storable_metadata(document: NewDocument) -> str:
+    """The metadata as JSON, once everything about the document can be stored. Raises InvalidDocument."""
     for what, value in (("title", document.title), ("name", document.name), ("collection", document.collection)):
         if value is None:
             continue
@@ -410,7 +452,7 @@ def _document(row: sqlite3.Row) -> DocumentRecord:
 
 
 def _chunk_id(row: sqlite3.Row) -> str:
-    return f"{row['document_id']}-{row['position']}"
+    return f"{row['document_id']}-{row['number']}"  # the number is never reused, also not when content is replaced
 
 
 def _key(document_id: str) -> str:
@@ -427,5 +469,6 @@ def _storable(value: str) -> str:
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as documents carry it: ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -5,6 +5,8 @@ IngestError
 ├── InvalidDocument        a document's title, name, collection or metadata cannot be stored
 ├── InvalidFilter          a metadata filter is malformed; the message says where and what is allowed
 ├── UnknownDocument        no such document in this corpus
+├── SameContentElsewhere   a document cannot take content that another one of its collection has
+├── NothingToRetry         a document that did not fail cannot be tried again
 ├── DocumentNotReady       the document has no text (yet): it is pending, or it failed
 ├── SplitUnavailable       a way of splitting needs a model that is not there
 ├── CompletionFailed       a language model gave no (whole) answer
@@ -37,6 +39,25 @@ class InvalidFilter(IngestError):
 
 class UnknownDocument(IngestError):
     """No such document in this corpus: never there, deleted, or the id is malformed."""
+
+
+class SameContentElsewhere(IngestError):
+    """A document cannot take content that another one of its collection has.
+
+    Attributes:
+        document_id: the other one.
+    """
+
+    def __init__(self, document_id: str) -> None:
+        super().__init__(
+            f"document {document_id} of the same collection has this content already: delete one of the two, or "
+            "replace that one"
+        )
+        self.document_id = document_id
+
+
+class NothingToRetry(IngestError):
+    """A document that did not fail cannot be tried again."""
 
 
 class DocumentNotReady(IngestError):

@@ -13,8 +13,9 @@ import logging
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,7 @@ class LiveIndex:
         self._options = options
         self._lock = threading.Lock()  # loading, publishing, releasing; never held while waiting for the writer
         self._index: VectorIndex | None = None
+        self._switches = 0  # odd while content is replaced
         self._scheduling = threading.Lock()
         self._work: Future[None] | None = None
         self._saved_nodes = 0
@@ -116,6 +118,36 @@ class LiveIndex:
         self._attend(index)
         if index.bytes != before:
             self._options.on_resize()
+
+    def switches(self) -> int:
+        """A number that is another one whenever content was replaced; waits while that is under way."""
+        if self._switches % 2:
+            with self._lock:
+                pass
+        return self._switches
+
+    @contextmanager
+    def switching(self) -> Iterator[Callable[[str, NDArray[np.int64], NDArray[np.float32]], None]]:
+        """From just before replaced content is committed until its vectors are in the index.
+
+        Yields:
+            what puts a document's new chunks, as in ``publish``, in the place of its old ones.
+        """
+        with self._lock:
+            self._switches += 1
+            index = self._index
+
+            def switch(document_id: str, numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+                if index is not None:
+                    index.remove(document_id)
+                    index.add(document_id, numbers, vectors)
+
+            try:
+                yield switch
+            finally:
+                self._switches += 1
+        if index is not None:
+            self._attend(index)
 
     def remove(self, document_id: str) -> None:
         """Take out a document whose rows are deleted."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ingest.parsing.document import ParsedDocument
 from ingest.splitting import Method, SplitConfig
@@ -56,6 +56,43 @@ class AddedDocument:
     title: str
     status: Status
     duplicate: bool
+
+
+class Upload(NamedTuple):
+    """Content that waits to be processed: a document as it was first sent, or what is to replace it."""
+
+    document_id: str
+    replaces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """New content of a document that is not its content yet: it waits, or it failed for the reason in ``error``."""
+
+    status: Literal["pending", "failed"]
+    title: str
+    error: str | None
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedDocument:
+    """What became of a replacement.
+
+    Attributes:
+        title: the document's, once replaced.
+        status: the document's own: the present content goes on answering while the new one is prepared.
+        duplicate: the content is there already, or is on its way.
+        replaces: there is something to process under ``Upload(id, replaces=True)``.
+        is_new: it was not on its way before; whatever was, no longer is.
+    """
+
+    id: str
+    title: str
+    status: Status
+    duplicate: bool
+    replaces: bool
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)

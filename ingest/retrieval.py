@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -26,13 +26,11 @@ from ingest.embedding import Embedder, embedded_text
 from ingest.errors import RerankerUnavailable
 from ingest.filters import compile_filter
 from ingest.fusion import Scores, diversify, fuse
+from ingest.live_index import LiveIndex
 from ingest.query_cache import QueryCache
 from ingest.records import FoundPassage, PassageScores
 
 Mode = Literal["hybrid", "dense", "keyword"]
-Nearest = Callable[[NDArray[np.float32], int, Sequence[str] | None], tuple[list[int], list[float]]]
-"""(query's vector float32 ``[dimension]``, how many, in which documents) → chunk numbers and inner products."""
-
 _FIRST_STAGE = 50  # candidates of each search, at least
 
 
@@ -87,7 +85,7 @@ class Retriever:
         reranker: reads query and passage together; ``None`` when there is none.
     """
 
-    def __init__(self, database: Database, embedder: Embedder, nearest: Nearest, reranker: Reranker | None) -> None:
+    def __init__(self, database: Database, embedder: Embedder, nearest: LiveIndex, reranker: Reranker | None) -> None:
         self._database = database
         self._queries = QueryCache(embedder)
         self._nearest = nearest
@@ -133,11 +131,14 @@ class Retriever:
         """The best ``count`` passages by the fused score, or by the one search that is asked for."""
         wanted = max(count, _FIRST_STAGE)
         while True:
+            switches = self._nearest.switches()
             dense: tuple[list[int], list[float]] = ([], [])
             if query.vector is not None:
-                dense = self._nearest(query.vector, wanted, query.documents)
+                dense = self._nearest.search(query.vector, wanted, query.documents)
             with self._database.read() as connection:
                 found = self._joined(connection, query, dense, wanted)
+            if switches != self._nearest.switches():
+                continue  # content was replaced in between: what was found may be neither the old nor the new
             if len(found) >= count or len(dense[0]) < wanted:
                 return found[:count]
             wanted *= 2  # some were deleted between the index and the rows

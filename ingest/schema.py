@@ -108,4 +108,52 @@ DOCUMENT_MIGRATIONS: Final[list[Migration]] = [
         VALUES (new.number, new.title, new.section, new.text, new.extra_terms);
     END;
     """,
+    """
+    CREATE TABLE replacements (                    -- what is to take the place of a document's content
+        revision INTEGER PRIMARY KEY AUTOINCREMENT,
+        document_id TEXT NOT NULL UNIQUE REFERENCES documents (id) ON DELETE CASCADE,
+        collection TEXT NOT NULL,
+        title TEXT,
+        name TEXT NOT NULL,
+        is_text INTEGER NOT NULL,
+        metadata TEXT NOT NULL,
+        split TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        content BLOB NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('pending', 'failed')),
+        error TEXT,
+        created_at TEXT NOT NULL
+    );
+
+    CREATE TABLE staged (                          -- parsed and split, not yet embedded as a whole
+        document_id TEXT NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+        revision INTEGER NOT NULL,                 -- of replacements; 0: the document as it was first sent
+        parsed BLOB NOT NULL,                      -- ingest.parsing.wire
+        note TEXT,                                 -- what did not go as the method of splitting means it
+        chunks INTEGER NOT NULL,
+        embedded INTEGER NOT NULL,                 -- so many of them, the longest first
+        embedder TEXT NOT NULL,                    -- made the vectors so far
+        PRIMARY KEY (document_id, revision)
+    );
+
+    CREATE TABLE staged_chunks (
+        document_id TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        rank INTEGER NOT NULL,                     -- 0 is the longest, so that a portion pads little
+        position INTEGER NOT NULL,
+        chunk TEXT NOT NULL,                       -- JSON
+        input TEXT NOT NULL,                       -- what is embedded
+        PRIMARY KEY (document_id, revision, rank),
+        FOREIGN KEY (document_id, revision) REFERENCES staged ON DELETE CASCADE
+    ) WITHOUT ROWID;
+
+    CREATE TABLE staged_vectors (
+        document_id TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        rank INTEGER NOT NULL,                     -- of the first of them
+        vectors BLOB NOT NULL,                     -- float32 [n, dimension], little-endian
+        PRIMARY KEY (document_id, revision, rank),
+        FOREIGN KEY (document_id, revision) REFERENCES staged ON DELETE CASCADE
+    ) WITHOUT ROWID;
+    """,
 ]

@@ -16,6 +16,12 @@ def note_split(connection: sqlite3.Connection, document_id: str, note: str) -> N
     connection.execute("UPDATE documents SET split = json_set(split, '$.note', ?) WHERE id = ?", (note, document_id))
 
 
+def split_of(connection: sqlite3.Connection, document_id: str) -> SplitConfig | None:
+    """How a document is split; ``None`` where that was not noted, and for one that is not there."""
+    row = connection.execute("SELECT split FROM documents WHERE id = ?", (document_id,)).fetchone()
+    return split_config(row["split"]) if row else None
+
+
 def default_split(connection: sqlite3.Connection) -> SplitConfig | None:
     """How documents that bring nothing of their own are split; ``None`` where that was never set."""
     row = connection.execute("SELECT split FROM default_split").fetchone()

@@ -1,4 +1,4 @@
-"""Documents: send, list, read, delete."""
+"""Documents: send, list, read, replace, try again, delete."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from starlette.datastructures import UploadFile
 
 from app.problems import Problem
 from app.routes.dependencies import CurrentService, CurrentWorkspace, Limit, Offset
-from app.routes.jobs import document_states, wait_until_ended
+from app.routes.jobs import job_response, refusing_overload, states_of, wait_until_ended
 from app.schemas import (
     ChunkPage,
     ChunkResponse,
     Collection,
+    DeletedDocuments,
+    DeleteDocumentsRequest,
     DocumentPage,
     DocumentResponse,
     DocumentSplitResponse,
+    IngestedDocument,
     IngestRequest,
     IngestResponse,
+    ReplacementResponse,
     SplitRequest,
     refuse_unstorable,
 )
-from app.workspace import TooManyPending
-from ingest import DocumentRecord, NewDocument, SplitConfig, expand_archives
+from ingest import DocumentRecord, NewDocument, Replacement, SplitConfig, expand_archives
 
 router = APIRouter(tags=["documents"])
 MAX_FILES = 1000
@@ -70,33 +73,16 @@ async def ingest(
 
     The answer means that they are stored durably. The same content again answers the document there is.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     default = await asyncio.to_thread(workspace.corpus.default_split)
-    if kind == "multipart/form-data":
-        documents = await _from_files(request, default)
-    elif kind == "application/json":
-        documents = _from_json(await request.body(), default)
-    else:
-        raise Problem(
-            415,
-            "unsupported_media_type",
-            "Send files as multipart/form-data (field 'files'), or JSON with 'documents'.",
-        )
-    try:
-        job_id, added = await asyncio.to_thread(
-            workspace.add_documents,
-            expand_archives(documents, service.archive_limits),
-            service.settings.max_pending_documents,
-        )
-    except TooManyPending as error:
-        raise Problem(429, "too_many_pending", str(error), {"Retry-After": "10"}) from error
+    sent = expand_archives(await _sent(request, default), service.archive_limits)
+    with refusing_overload():
+        job_id, added = await asyncio.to_thread(workspace.ingestion.add, sent, service.settings.max_pending_documents)
     service.worker.wake(workspace.tenant_id)
     ended = wait and await wait_until_ended(workspace, service, job_id)
-    states = await asyncio.to_thread(document_states, workspace, [a.id for a in added])
+    states = await asyncio.to_thread(states_of, workspace, [a.id for a in added])
     for state, a in zip(states, added, strict=True):
         state.duplicate = a.duplicate
-    response = IngestResponse(job_id=job_id, documents=states)
-    return JSONResponse(response.model_dump(mode="json"), 200 if ended else 202)
+    return _accepted(job_id, states, ended)
 
 
 @router.get("/documents")
@@ -111,13 +97,71 @@ async def documents(
     found, total = await asyncio.to_thread(
         workspace.corpus.documents, limit=limit, offset=offset, collection=collection, status=status
     )
-    return DocumentPage(total=total, offset=offset, limit=limit, documents=[_response(d) for d in found])
+    waiting = await asyncio.to_thread(workspace.corpus.replacements, [d.id for d in found])
+    shown = [_response(d, waiting.get(d.id)) for d in found]
+    return DocumentPage(total=total, offset=offset, limit=limit, documents=shown)
+
+
+@router.post("/documents/delete")
+async def remove_many(body: DeleteDocumentsRequest, workspace: CurrentWorkspace) -> DeletedDocuments:
+    """Delete many documents at once, all or none: those of the ids, or all that satisfy every other condition."""
+    deleted = await asyncio.to_thread(workspace.corpus.delete_all, body.ids, body.filter, body.collection, body.status)
+    return DeletedDocuments(deleted=len(deleted), not_found=sorted(set(body.ids or ()) - set(deleted)))
 
 
 @router.get("/documents/{document_id}")
 async def document(document_id: str, workspace: CurrentWorkspace) -> DocumentResponse:
     """One document."""
-    return _response(await asyncio.to_thread(workspace.corpus.document, document_id))
+    found = await asyncio.to_thread(workspace.corpus.document, document_id)
+    waiting = await asyncio.to_thread(workspace.corpus.replacements, [found.id])
+    return _response(found, waiting.get(found.id))
+
+
+@router.put("/documents/{document_id}", status_code=202, response_model=IngestResponse, openapi_extra=_INGEST_BODY)
+async def replace(
+    document_id: str,
+    request: Request,
+    workspace: CurrentWorkspace,
+    service: CurrentService,
+    wait: Annotated[bool, Query(description="Answer when the job has ended.")] = False,
+) -> Response:
+    """Replace a document's content, title and metadata; its id stays.
+
+    It answers as before until the new content is complete; then the switch is one step. When that fails, the old
+    content stays and `replacement` says why. Of several that wait the newest wins. The content it has already is no
+    work (`duplicate`); content that another document of the collection has is refused.
+    """
+    current = await asyncio.to_thread(workspace.corpus.document, document_id)
+    default = await asyncio.to_thread(workspace.corpus.default_split)
+    sent = await _sent(request, default, current.collection)
+    sent = await asyncio.to_thread(list, expand_archives(sent, service.archive_limits))
+    if len(sent) == 1 and sent[0].refused is not None:
+        raise Problem(422, "invalid_request", f"This file cannot take the document's place: {sent[0].refused}.")
+    if len(sent) != 1:
+        raise Problem(
+            422, "invalid_request", f"Send exactly one document to take the place of this one, not {len(sent)}."
+        )
+    with refusing_overload():
+        job_id, replaced = await asyncio.to_thread(
+            workspace.ingestion.replace, document_id, sent[0], service.settings.max_pending_documents
+        )
+    service.worker.wake(workspace.tenant_id)
+    ended = wait and await wait_until_ended(workspace, service, job_id)
+    states = (await asyncio.to_thread(job_response, workspace, job_id)).documents
+    states[0].duplicate = replaced.duplicate
+    return _accepted(job_id, states, ended)
+
+
+@router.post("/documents/{document_id}/retry", status_code=202, response_model=IngestResponse)
+async def retry(document_id: str, workspace: CurrentWorkspace, service: CurrentService) -> Response:
+    """Try again what failed of a document, from the content that was sent."""
+    with refusing_overload():
+        job_id = await asyncio.to_thread(
+            workspace.ingestion.retry_document, document_id, service.settings.max_pending_documents
+        )
+    service.worker.wake(workspace.tenant_id)
+    states = (await asyncio.to_thread(job_response, workspace, job_id)).documents
+    return _accepted(job_id, states, ended=False)
 
 
 @router.delete("/documents/{document_id}", status_code=204)
@@ -147,7 +191,25 @@ async def chunks(document_id: str, workspace: CurrentWorkspace, limit: Limit = 1
     )
 
 
-async def _from_files(request: Request, default: SplitConfig) -> list[NewDocument]:
+def _accepted(job_id: str, documents: list[IngestedDocument], ended: bool) -> Response:
+    response = IngestResponse(job_id=job_id, documents=documents)
+    return JSONResponse(response.model_dump(mode="json"), 200 if ended else 202)
+
+
+async def _sent(request: Request, default: SplitConfig, collection: str = "default") -> list[NewDocument]:
+    """The documents of a request's body: ``collection`` for those that name none, ``default`` for what `split` leaves
+    out."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _from_files(request, default, collection)
+    if kind == "application/json":
+        return _from_json(await request.body(), default, collection)
+    raise Problem(
+        415, "unsupported_media_type", "Send files as multipart/form-data (field 'files'), or JSON with 'documents'."
+    )
+
+
+async def _from_files(request: Request, default: SplitConfig, collection: str) -> list[NewDocument]:
     async with request.form(max_files=MAX_FILES, max_fields=10) as form:
         files = form.getlist("files")
         if not files or not all(isinstance(file, UploadFile) for file in files):
@@ -162,7 +224,8 @@ async def _from_files(request: Request, default: SplitConfig) -> list[NewDocumen
             if len(form.getlist(field)) > 1:
                 raise Problem(422, "invalid_request", f"{field}: was sent more than once; send it once, for all files.")
         metadata = _metadata(await _content(form.get("metadata")))
-        collection = _collection(form.get("collection"))
+        if "collection" in form:
+            collection = _collection(form["collection"])
         split = _split(await _content(form.get("split")), default)
         return [
             NewDocument(
@@ -179,11 +242,14 @@ async def _from_files(request: Request, default: SplitConfig) -> list[NewDocumen
         ]
 
 
-def _from_json(body: bytes, default: SplitConfig) -> list[NewDocument]:
+def _from_json(body: bytes, default: SplitConfig, collection: str) -> list[NewDocument]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Problem(422, "invalid_request", f"The body is not valid JSON: {error}") from error
+    if isinstance(value, dict) and "text" in value and "documents" not in value:  # one document, without the list
+        own = {name: value.pop(name) for name in ("collection", "split") if name in value}
+        value = {"documents": [value], **own}
     try:
         sent = IngestRequest.model_validate(value)
     except ValidationError as error:
@@ -194,7 +260,7 @@ def _from_json(body: bytes, default: SplitConfig) -> list[NewDocument]:
             name=d.title or "text",
             content=d.text.encode(),
             metadata=d.metadata,
-            collection=sent.collection,
+            collection=sent.collection if "collection" in sent.model_fields_set else collection,
             is_text=True,
             split=sent.split.config(default) if sent.split else None,
         )
@@ -229,8 +295,6 @@ def _metadata(field: Any) -> dict[str, Any]:
 
 
 def _collection(field: Any) -> str:
-    if field is None:
-        return "default"
     try:
         refuse_unstorable(field)
         return _COLLECTION.validate_python(field)
@@ -259,7 +323,7 @@ def _file_name(name: str | None) -> str:
     return shown[:255] or "file"
 
 
-def _response(record: DocumentRecord) -> DocumentResponse:
+def _response(record: DocumentRecord, replacement: Replacement | None) -> DocumentResponse:
     return DocumentResponse(
         id=record.id,
         title=record.title,
@@ -273,4 +337,6 @@ def _response(record: DocumentRecord) -> DocumentResponse:
         chunks=record.chunks,
         split=DocumentSplitResponse(**asdict(record.split)) if record.split else None,
         created_at=record.created_at,
+        updated_at=record.updated_at,
+        replacement=ReplacementResponse(**asdict(replacement)) if replacement else None,
     )

@@ -34,7 +34,7 @@ async def tenants(service: CurrentService) -> TenantList:
 @router.delete("/{tenant_id}", status_code=204)
 async def remove(tenant_id: str, service: CurrentService) -> Response:
     """Erase a tenant: its keys, documents, adapters and jobs."""
-    if not await asyncio.to_thread(service.workspaces.remove, tenant_id):
+    if not await asyncio.to_thread(service.remove_tenant, tenant_id):
         raise not_found("tenant")
     return Response(status_code=204)
 

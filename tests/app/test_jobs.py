@@ -1,118 +1,110 @@
-"""Jobs as rows and as work: the order, what a crash leaves, and who suffers from a poisoned document."""
+"""Jobs as rows: the order, what a crash leaves, what cancelling leaves; and how many may wait."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from app.jobs import JOB_MIGRATIONS, JobStore, JobWorker
-from ingest import Database, IndexMismatch
-
-
-class Owner:
-    """A tenant whose documents are only names; some of them fail."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.jobs = JobStore(database)
-        self.done: list[str] = []
-        self.abandoned: dict[str, str] = {}
-        self.errors: dict[str, Exception] = {}
-
-    def add(self, *documents: str) -> str:
-        with self.database.write() as connection:
-            return self.jobs.add(connection, documents)
-
-    def process(self, job_id: str, document_ids: Sequence[str]) -> None:
-        for document_id in document_ids:
-            if document_id in self.errors:
-                raise self.errors[document_id]
-        self.done += document_ids
-        self.jobs.documents_done(job_id, document_ids)
-
-    def abandon(self, job_id: str, document_ids: Sequence[str], reason: str) -> None:
-        self.abandoned |= dict.fromkeys(document_ids, reason)
-        self.jobs.documents_done(job_id, document_ids)
-
-    def settle(self) -> bool:
-        return self.jobs.next_documents(1) is None
+from app.jobs import JOB_MIGRATIONS, Backlog, JobKind, JobStore
+from ingest import Database
 
 
 @pytest.fixture
-def owner(tmp_path: Path) -> Iterator[Owner]:
+def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(tmp_path / "jobs.db", {"jobs": JOB_MIGRATIONS})
-    yield Owner(database)
+    yield database
     database.close()
 
 
-def work(owner: Owner, *job_ids: str) -> None:
-    """Run a worker until the jobs have ended."""
-    worker = JobWorker({"t": owner}.get)
-    worker.start()
-    worker.wake("t")
-    deadline = time.monotonic() + 20
-    while any((job := owner.jobs.get(j)) is None or job.ended_at is None for j in job_ids):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    worker.stop()
+@pytest.fixture
+def jobs(database: Database) -> JobStore:
+    return JobStore(database)
 
 
-def test_jobs_are_done_oldest_first_and_end_with_their_last_document(owner: Owner) -> None:
-    first, second = owner.add("a", "b"), owner.add("c")
-    job = owner.jobs.get(first)
+def add(jobs: JobStore, *documents: str, kind: JobKind = "ingest") -> str:
+    with jobs._database.write() as connection:
+        return jobs.add(connection, dict.fromkeys(documents, 100), kind)
+
+
+def test_jobs_are_done_oldest_first_and_end_with_their_last_document(jobs: JobStore) -> None:
+    first, second = add(jobs, "a", "b"), add(jobs, "c")
+    job = jobs.get(first)
     assert job is not None
-    assert (job.state, job.done, job.total) == ("queued", 0, 2)
-    work(owner, first, second)
-    assert owner.done == ["a", "b", "c"]
-    job = owner.jobs.get(first)
+    assert (job.state, job.done, job.total, job.bytes_done, job.bytes) == ("queued", 0, 2, 0, 200)
+    jobs.begin(first, ["a", "b"])
+    jobs.documents_done(first, ["a"])
+    found = jobs.next_items(10)
+    assert found is not None
+    assert (found[0], [item.document_id for item in found[2]]) == (first, ["b"])
+    jobs.documents_done(first, ["b"])
+    job = jobs.get(first)
     assert job is not None
-    assert (job.state, job.done) == ("succeeded", 2)
+    assert (job.state, job.done, job.bytes_done, job.error) == ("succeeded", 2, 200, None)
+    following = jobs.next_items(10)
+    assert following is not None
+    assert following[0] == second
 
 
-def test_a_poisoned_document_fails_alone(owner: Owner) -> None:
-    owner.errors = {"b": ZeroDivisionError()}
-    job_id = owner.add("a", "b", "c")
-    work(owner, job_id)
-    assert owner.done == ["a", "c"]
-    assert list(owner.abandoned) == ["b"]
-    assert "ZeroDivisionError" in owner.abandoned["b"]
+def test_jobs_are_listed_newest_first_in_pages_and_by_state(jobs: JobStore) -> None:
+    ids = [add(jobs, f"d{n}") for n in range(5)]
+    jobs.documents_done(ids[1], ["d1"])
+    page, total = jobs.page(2, 1)
+    assert ([job.id for job in page], total) == ([ids[3], ids[2]], 5)
+    assert [job.id for job in jobs.page(10, 0, "succeeded")[0]] == [ids[1]]
 
 
-def test_what_no_document_can_help_fails_the_job_with_its_reason(owner: Owner) -> None:
-    owner.errors = {"a": IndexMismatch("embedded with another model")}
-    job_id = owner.add("a", "b")
-    work(owner, job_id)
-    job = owner.jobs.get(job_id)
-    assert job is not None
-    assert (job.state, job.error) == ("failed", "embedded with another model")
-    assert set(owner.abandoned) == {"a", "b"}
+def test_a_cancelled_job_names_only_documents_no_other_job_waits_for(jobs: JobStore, database: Database) -> None:
+    first, second, third = add(jobs, "a", "b", "c"), add(jobs, "b"), add(jobs, "c", kind="replace")
+    with database.write() as connection:
+        cancelled = jobs.cancel(connection, first)
+        assert cancelled is not None
+        assert (cancelled.undone, cancelled.orphaned, cancelled.replaced) == (["a", "b", "c"], ["a"], ["c"])
+        assert jobs.cancel(connection, first) is None
+    assert [job.id for job in jobs.page(10, 0, "queued")[0]] == [third, second]
 
 
-def test_a_full_disk_delays_a_job_and_loses_nothing(owner: Owner) -> None:
-    owner.errors = {"a": OSError(28, "No space left on device")}
-    job_id = owner.add("a")
-    threading.Timer(0.5, owner.errors.clear).start()
-    work(owner, job_id)
-    assert owner.done == ["a"]
-
-
-def test_a_cancelled_job_names_only_documents_no_other_job_waits_for(owner: Owner) -> None:
-    first, second = owner.add("a", "b"), owner.add("b", "c")
-    with owner.database.write() as connection:
-        assert owner.jobs.cancel(connection, first) == ["a"]
-        assert owner.jobs.cancel(connection, first) is None
-    found = owner.jobs.next_documents(10)
-    assert found == (second, ["b", "c"])
-
-
-def test_unfinished_work_is_found_again_after_a_restart(owner: Owner, tmp_path: Path) -> None:
-    job_id = owner.add("a", "b")
-    owner.jobs.start(job_id)
-    owner.jobs.documents_done(job_id, ["a"])
+def test_unfinished_work_and_who_began_it_is_known_after_a_restart(jobs: JobStore, tmp_path: Path) -> None:
+    job_id = add(jobs, "a", "b", "c")
+    jobs.begin(job_id, ["a", "b"])
+    jobs.documents_done(job_id, ["a"])
     again = JobStore(Database(tmp_path / "jobs.db", {"jobs": JOB_MIGRATIONS}))
-    assert again.next_documents(10) == (job_id, ["b"])
-    assert again.pending() == 1
+    found = again.next_items(10)
+    assert found is not None
+    assert [(item.document_id, item.attempts) for item in found[2]] == [("b", 1), ("c", 0)]
+    assert again.pending() == 2
+
+
+def test_newer_content_ends_the_job_of_the_older(jobs: JobStore, database: Database) -> None:
+    first = add(jobs, "a", kind="replace")
+    with database.write() as connection:
+        assert jobs.replacing(connection, "a") == first
+        jobs.supersede(connection, "a")
+        assert jobs.replacing(connection, "a") is None
+    job = jobs.get(first)
+    assert job is not None
+    assert job.state == "cancelled"
+    assert "Newer content" in (job.error or "")
+
+
+def test_a_data_folder_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    old = Database(tmp_path / "old.db", {"jobs": JOB_MIGRATIONS[:1]})
+    with old.write() as connection:
+        connection.execute("INSERT INTO jobs (id, kind, state, created_at) VALUES ('j', 'ingest', 'running', 1.0)")
+        connection.execute("INSERT INTO job_documents (job_id, position, document_id) VALUES ('j', 0, 'd')")
+    old.close()
+    found = JobStore(Database(tmp_path / "old.db", {"jobs": JOB_MIGRATIONS})).next_items(10)
+    assert found is not None
+    assert found[0] == "j"
+
+
+def test_all_tenants_together_may_only_let_so_many_documents_wait() -> None:
+    backlog = Backlog(10)
+    backlog.note("a", 6)
+    backlog.note("b", 3)
+    assert backlog.has_room(1)
+    assert not backlog.has_room(2)
+    backlog.note("a", 0)
+    backlog.forget("b")
+    assert backlog.has_room(10)

@@ -178,18 +178,18 @@ def test_a_malformed_id_is_unknown(corpus: Corpus, document_id: str) -> None:
     for call in (corpus.document, corpus.text, corpus.chunks, corpus.delete):
         with pytest.raises(UnknownDocument):
             call(document_id)
-    assert corpus.process(document_id, InProcessParser()) == "stopped"
+    assert corpus.process(document_id, InProcessParser()) == "gone"
 
 
 def test_deleting_wins_over_processing(corpus: Corpus, database: Database) -> None:
     added = add(corpus, LEAVE, is_text=False)
     parser = InProcessParser(before=lambda: corpus.delete(added.id))
-    assert corpus.process(added.id, parser) == "stopped"
+    assert corpus.process(added.id, parser) == "gone"
     late = Corpus(database, SlowStartEmbedder(lambda: corpus.delete(second.id)))
     second = add(corpus, PAY)
-    assert late.process(second.id, InProcessParser()) == "stopped"
+    assert late.process(second.id, InProcessParser()) == "gone"
     third = add(corpus, "\x00", is_text=False)
-    assert corpus.process(third.id, InProcessParser(before=lambda: corpus.delete(third.id))) == "stopped"
+    assert corpus.process(third.id, InProcessParser(before=lambda: corpus.delete(third.id))) == "gone"
     assert corpus.counts().documents == corpus.counts().chunks == 0
 
 

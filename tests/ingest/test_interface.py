@@ -8,13 +8,14 @@ import sys
 import ingest
 
 EXPECTED = {
-    "DOCUMENT_MIGRATIONS", "METHODS", "AddedDocument", "ArchiveLimits", "Chunk", "Complete", "CompletionFailed",
-    "CompletionTooLong", "Corpus", "Counts", "Database", "DocumentNotReady", "DocumentRecord", "DocumentSplit",
-    "Embedder", "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase", "IndexMismatch",
-    "IndexOptions", "IngestError", "InvalidDocument", "InvalidFilter", "Method", "NewDocument", "Page",
-    "ParseLimits", "ParsedDocument", "Parser", "ParserProcess", "PassageScores", "Reranker", "RerankerUnavailable",
-    "RetrievalOptions", "SentenceTransformerEmbedder", "SplitConfig", "SplitResult", "SplitUnavailable",
-    "StoredChunk", "UnknownDocument", "UnreadableDocument", "compile_filter", "embedded_text",
+    "AddedDocument", "ArchiveLimits", "Chunk", "Complete", "CompletionFailed", "CompletionTooLong", "Corpus",
+    "Counts", "DOCUMENT_MIGRATIONS", "Database", "DatabaseClosed", "DocumentNotReady", "DocumentRecord",
+    "DocumentSplit", "Embedder", "EmbedderUnavailable", "FoundPassage", "Heading", "IncompatibleDatabase",
+    "IndexMismatch", "IndexOptions", "IngestError", "InvalidDocument", "InvalidFilter", "METHODS", "Method",
+    "NewDocument", "NothingToRetry", "Page", "ParseLimits", "ParsedDocument", "Parser", "ParserProcess",
+    "PassageScores", "ReplacedDocument", "Replacement", "Reranker", "RerankerUnavailable", "RetrievalOptions",
+    "SameContentElsewhere", "SentenceTransformerEmbedder", "SplitConfig", "SplitResult", "SplitUnavailable",
+    "StoredChunk", "UnknownDocument", "UnreadableDocument", "Upload", "compile_filter", "embedded_text",
     "embedder_of_vectors", "expand_archives", "foreign_script", "parse", "reembed", "sentences", "split",
 }  # fmt: skip
 

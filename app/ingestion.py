@@ -1,0 +1,348 @@
+"""A tenant's documents on their way: accepted with their job in one transaction, then read and embedded step by step.
+
+Nothing here is kept in memory that a crash may not take: what is acknowledged, read and embedded lies in rows. Knows
+jobs and the corpus, and in which order their rows change; knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from app.job_worker import Step
+from app.jobs import Backlog, Job, JobItem, JobKind, JobStore
+from app.tenants import TenantDirectory
+from ingest import (
+    AddedDocument,
+    Corpus,
+    Database,
+    NewDocument,
+    NothingToRetry,
+    Parser,
+    ReplacedDocument,
+    Upload,
+)
+from ingest.corpus import Outcome
+
+_BATCH_DOCUMENTS = 64
+_BATCH_BYTES = 64 * 1024
+_CRASHES = 2  # processes that may end while they work on a document, before it is given up
+_CRASH_REASON = (
+    f"The service ended {_CRASHES} times while it worked on this document, so it is not tried again by itself. "
+    "Retry it, or send it in another form."
+)
+
+
+class TooManyPending(Exception):
+    """More documents wait than may. ``seconds``: when to try again."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What is done for a job at this moment.
+
+    Attributes:
+        done, total: chunks embedded of the documents under work; both 0 before they are split.
+        bytes: size of the documents under work.
+        detail: why it waits.
+    """
+
+    job_id: str
+    stage: Literal["parsing", "embedding", "storing", "waiting"]
+    done: int = 0
+    total: int = 0
+    bytes: int = 0
+    detail: str | None = None
+
+
+class Ingestion:
+    """Everything that changes the documents of one tenant, except deleting them. Implements `app.job_worker.JobOwner`.
+
+    Args:
+        stopping: set when the service stops; work under way is left for the next start.
+    """
+
+    def __init__(
+        self,
+        tenant_id: str,
+        database: Database,
+        corpus: Corpus,
+        directory: TenantDirectory,
+        backlog: Backlog,
+        parser: Parser,
+        stopping: threading.Event,
+    ) -> None:
+        self.jobs = JobStore(database)
+        self._tenant_id = tenant_id
+        self._database = database
+        self._corpus = corpus
+        self._directory = directory
+        self._backlog = backlog
+        self._parser = parser
+        self._stopping = stopping
+        self._unfinished = threading.Lock()
+        self._begun: set[tuple[str, str]] = set()  # (job, document) in this process
+        self._alone: set[tuple[str, str]] = set()  # not to share a step
+        self._activity: Activity | None = None
+        self._pace: tuple[str, float, float] | None = None  # job, since when, bytes done by then
+        backlog.note(tenant_id, self.jobs.pending())
+
+    # What clients ask for
+
+    def add(self, documents: Iterable[NewDocument], max_pending: int) -> tuple[str, list[AddedDocument]]:
+        """Store documents and the job that ingests them in one transaction: once this returns, both survive a crash.
+
+        Documents are taken one at a time, so that those of a large archive are never in memory together.
+
+        Raises:
+            TooManyPending: too many documents wait already; nothing is stored.
+            InvalidDocument: a document cannot be stored; nothing is.
+        """
+        added: list[AddedDocument] = []
+        sizes: dict[str, int] = {}  # a document another job is still at is waited for here too; it is not done twice
+        with self._accepting(max_pending) as (connection, take):
+            for document in documents:
+                take(1)
+                added.append(self._corpus.add(connection, document))
+                sizes[added[-1].id] = len(document.content)
+            return self.jobs.add(connection, sizes), added
+
+    def replace(self, document_id: str, new: NewDocument, max_pending: int) -> tuple[str, ReplacedDocument]:
+        """Store new content for a document, and the job that puts it in the place of the old, in one transaction.
+
+        Of several replacements that wait, the newest wins: the jobs of the others end as cancelled.
+
+        Raises:
+            UnknownDocument, InvalidDocument, SameContentElsewhere, TooManyPending: nothing is stored.
+        """
+        with self._accepting(max_pending) as (connection, take):
+            take(1)
+            replaced = self._corpus.replace(connection, document_id, new)
+            if not replaced.is_new:
+                job_id = self.jobs.replacing(connection, document_id)
+                if job_id is not None:
+                    return job_id, replaced
+            self.jobs.supersede(connection, document_id)
+            kind: JobKind = "replace" if replaced.replaces else "ingest"
+            return self.jobs.add(connection, {document_id: len(new.content)}, kind), replaced
+
+    def retry_document(self, document_id: str, max_pending: int) -> str:
+        """Try again what failed of a document: its new content, or itself; the id of the job.
+
+        Raises:
+            UnknownDocument, NothingToRetry, TooManyPending
+        """
+        size = self._corpus.document(document_id).bytes
+        with self._accepting(max_pending) as (connection, take):
+            take(1)
+            for upload in (Upload(document_id, replaces=True), Upload(document_id)):
+                if self._corpus.reopen(connection, upload):
+                    return self.jobs.add(connection, {document_id: size}, "replace" if upload.replaces else "ingest")
+            raise NothingToRetry("only a document that failed can be tried again; this one did not")
+
+    def retry_job(self, job: Job, max_pending: int) -> str:
+        """Try again the documents of a job that failed; the id of the new job.
+
+        Raises:
+            NothingToRetry, TooManyPending
+        """
+        sizes = self.jobs.sizes(job.id)
+        with self._accepting(max_pending) as (connection, take):
+            failed = {
+                document_id: size
+                for document_id, size in sizes.items()
+                if self._corpus.reopen(connection, Upload(document_id, job.kind == "replace"))
+            }
+            if not failed:
+                raise NothingToRetry("no document of this job has failed")
+            take(len(failed))
+            return self.jobs.add(connection, failed, job.kind)
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job: documents of it that are not ready yet are removed, those that were to be replaced stay as
+        they are. False when it had ended before.
+
+        All in one transaction: the same content sent meanwhile is either in another job, which keeps it, or is new.
+        """
+        with self._database.write() as connection:
+            cancelled = self.jobs.cancel(connection, job_id)
+            if cancelled is None:
+                return False
+            if cancelled.kind == "replace":
+                self._corpus.discard(connection, [Upload(each, replaces=True) for each in cancelled.undone])
+            else:
+                self._corpus.discard(connection, map(Upload, cancelled.orphaned))
+                for document_id in cancelled.replaced:  # new content waits for it, which keeps it
+                    self._corpus.fail(connection, document_id, "Its ingestion was cancelled.")
+        self._backlog.note(self._tenant_id, self.jobs.pending())
+        return True
+
+    def activity(self, job: Job) -> Activity | None:
+        """What is done for a job at this moment; None when another one has its turn."""
+        activity = self._activity
+        return activity if activity is not None and activity.job_id == job.id and job.ended_at is None else None
+
+    def eta_seconds(self, job: Job) -> float | None:
+        """About how long a job that runs will take from now; None when that cannot be told yet."""
+        pace = self._pace
+        if pace is None or pace[0] != job.id or job.ended_at is not None:
+            return None
+        gained = self._bytes_done(job) - pace[2]
+        elapsed = time.monotonic() - pace[1]
+        return max(0.0, job.bytes - self._bytes_done(job)) * elapsed / gained if gained > 0 else None
+
+    # What the worker asks for
+
+    def next_step(self) -> Step | None:
+        while (found := self.jobs.next_items(_BATCH_DOCUMENTS)) is not None:
+            job_id, kind, items = found
+            first = items[0]
+            if self._crashes(job_id, first) < _CRASHES:
+                return self._step(job_id, kind, items)
+            self._give_up(job_id, kind, [first.document_id], _CRASH_REASON)
+        self._activity = self._pace = None
+        self._backlog.note(self._tenant_id, 0)
+        return None
+
+    def do(self, step: Step) -> None:
+        new = [each for each in step.document_ids if (step.job_id, each) not in self._begun]
+        if new:
+            self.jobs.begin(step.job_id, new)
+            self._begun |= {(step.job_id, each) for each in new}
+        reading = step.lane == "reading"
+        self._activity = Activity(step.job_id, "parsing" if reading else "embedding", bytes=step.bytes)
+        self._keep_pace(step.job_id)
+        uploads = [Upload(each, step.kind == "replace") for each in step.document_ids]
+        if reading:
+            outcomes = self._corpus.read(uploads, self._parser, self._should_stop(step))
+        else:
+            outcomes = self._corpus.embed(uploads, self._should_stop(step), self._show(step))
+        if step.suspect and "staged" in outcomes.values():
+            self.jobs.went_on(step.job_id, step.document_ids[0])
+        self._conclude(step.job_id, outcomes)
+
+    def isolate(self, step: Step) -> None:
+        self._alone |= {(step.job_id, each) for each in step.document_ids}
+
+    def give_up(self, step: Step, reason: str) -> None:
+        self._give_up(step.job_id, step.kind, step.document_ids, reason)
+
+    def fail(self, step: Step, reason: str) -> None:
+        self.jobs.fail(step.job_id, reason)
+        self._give_up(step.job_id, step.kind, self.jobs.documents(step.job_id), reason)
+
+    def wait(self, step: Step, reason: str) -> None:
+        self._activity = Activity(step.job_id, "waiting", bytes=step.bytes, detail=reason)
+
+    def settle(self) -> bool:
+        with self._unfinished:
+            if self.jobs.next_items(1) is not None:
+                return False
+            self._directory.mark_finished(self._tenant_id)
+            return True
+
+    def leave(self) -> None:
+        """Note that this process ends in order."""
+        self.jobs.leave(list(self._begun))
+
+    @contextmanager
+    def _accepting(self, max_pending: int) -> Iterator[tuple[sqlite3.Connection, Callable[[int], None]]]:
+        """A write transaction that adds documents to do, and what takes room for so many or raises TooManyPending."""
+        with self._unfinished:
+            pending = self.jobs.pending()
+            taken = 0
+
+            def take(documents: int) -> None:
+                nonlocal taken
+                taken += documents
+                if pending + taken > max_pending:
+                    raise TooManyPending(
+                        f"At most {max_pending} documents may wait to be ingested; send these again when jobs have "
+                        "ended.",
+                        seconds=10,
+                    )
+                if not self._backlog.has_room(taken):
+                    raise TooManyPending(
+                        "The service has too many documents to ingest; send these again later.", seconds=30
+                    )
+
+            self._directory.mark_unfinished(self._tenant_id)
+            with self._database.write() as connection:
+                yield connection, take
+            self._backlog.note(self._tenant_id, pending + taken)
+
+    def _crashes(self, job_id: str, item: JobItem) -> int:
+        """Earlier processes that ended while they worked on a document."""
+        return item.attempts - ((job_id, item.document_id) in self._begun)
+
+    def _step(self, job_id: str, kind: JobKind, items: Sequence[JobItem]) -> Step:
+        """The first documents, as many as can share a step: many small ones share the cost of a transaction and of a
+        padded batch, a large one holds up nobody behind it."""
+        staged = self._corpus.staged([Upload(item.document_id, kind == "replace") for item in items])
+        chosen: list[JobItem] = []
+        budget = _BATCH_BYTES
+        for item, is_staged in zip(items, staged, strict=True):
+            alone = self._crashes(job_id, item) > 0 or (job_id, item.document_id) in self._alone
+            budget -= 0 if is_staged else item.bytes  # the corpus itself takes no more than a portion of chunks
+            if chosen and (alone or is_staged != staged[0] or budget < 0):
+                break
+            chosen.append(item)
+            if alone:
+                break
+        return Step(
+            job_id,
+            kind,
+            "embedding" if staged[0] else "reading",
+            tuple(item.document_id for item in chosen),
+            sum(item.bytes for item in chosen),
+            suspect=self._crashes(job_id, chosen[0]) > 0,
+        )
+
+    def _should_stop(self, step: Step) -> Callable[[], bool]:
+        return lambda: self._stopping.is_set() or not self.jobs.is_running(step.job_id)
+
+    def _show(self, step: Step) -> Callable[[int, int], None]:
+        def show(done: int, total: int) -> None:
+            stage: Literal["embedding", "storing"] = "storing" if done == total else "embedding"
+            self._activity = Activity(step.job_id, stage, done, total, step.bytes)
+
+        return show
+
+    def _conclude(self, job_id: str, outcomes: Mapping[Upload, Outcome]) -> None:
+        done = [upload for upload, outcome in outcomes.items() if outcome in ("ready", "failed", "gone")]
+        if not done:
+            return
+        failed = next((upload for upload in done if upload.replaces and outcomes[upload] == "failed"), None)
+        replacement = self._corpus.replacements([failed.document_id]).get(failed.document_id) if failed else None
+        self._done(job_id, [upload.document_id for upload in done], replacement.error if replacement else None)
+
+    def _give_up(self, job_id: str, kind: JobKind, document_ids: Sequence[str], reason: str) -> None:
+        for document_id in document_ids:
+            self._corpus.give_up(Upload(document_id, kind == "replace"), reason)
+        self._done(job_id, document_ids, reason if kind == "replace" else None)
+
+    def _done(self, job_id: str, document_ids: Sequence[str], error: str | None) -> None:
+        self.jobs.documents_done(job_id, document_ids, error)
+        self._begun -= {(job_id, document_id) for document_id in document_ids}
+        self._alone -= {(job_id, document_id) for document_id in document_ids}
+        self._backlog.note(self._tenant_id, self.jobs.pending())
+
+    def _keep_pace(self, job_id: str) -> None:
+        if self._pace is None or self._pace[0] != job_id:
+            job = self.jobs.get(job_id)
+            self._pace = (job_id, time.monotonic(), job.bytes_done) if job is not None else None
+
+    def _bytes_done(self, job: Job) -> float:
+        activity = self._activity
+        if activity is None or activity.job_id != job.id or not activity.total:
+            return job.bytes_done
+        return min(job.bytes, job.bytes_done + activity.bytes * activity.done / activity.total)
