@@ -161,6 +161,10 @@ class Engine(Protocol):
     def fingerprint(self) -> str:
         """Hash of the base weights that adapters are trained on."""
 
+    @property
+    def failure(self) -> str | None:
+        """Why the engine has stopped for good, in words; None while it can go on."""
+
     def load(self) -> None:
         """Load the base model and start the engine's thread. Raises ModelUnavailable."""
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from adapters.engine import AdapterRef
-from adapters.row_lora import LoadedLora
+from adapters.lora_stack import LoadedLora
 
 
 class AdapterPool:

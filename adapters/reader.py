@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ from adapters.engine import (
     AdapterRef,
     Deliver,
     Done,
-    Event,
     Failed,
     PassageRead,
     Row,
@@ -40,10 +39,13 @@ from adapters.engine import (
     Token,
 )
 from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, NotSupported, QueueFull, RequestTooLong
+from adapters.fair_queue import FairQueue
+from adapters.lora_stack import LoadedLora
 from adapters.pool import AdapterPool
-from adapters.row_lora import BatchComposition, LoadedLora, load_lora, put_row_lora, segments_of
+from adapters.row_lora import BatchComposition, Plan, load_lora, put_row_lora, segments_of
 from adapters.spans import Calibration, Window, best_span, windows_of
 from adapters.squad import normalize_answer
+from adapters.under_way import UnderWay
 from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora
 
 _log = logging.getLogger(__name__)
@@ -54,36 +56,18 @@ MAX_ANSWER_TOKENS = 64
 _PROBE = ("What does the probe measure?", "The probe measures whether an adapter changes what the base model reads.")
 
 
-@dataclass(slots=True, eq=False)
-class _Reading:
+@dataclass(eq=False, kw_only=True)
+class _Reading(UnderWay):
     """A row under way: its windows not yet read, and the best span of each passage so far."""
 
-    row: Row
     adapter: LoadedLora | None
-    deliver: Deliver
     question: list[int]
     passages: list[Any]  # tokenizers.Encoding
     waiting: deque[tuple[int, Window]]
     left: list[int]
     best: list[tuple[int, int, float] | None]
     prompt_tokens: int = 0
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    over: bool = False
     ended: bool = False
-
-    def cancel(self) -> None:
-        with self.lock:
-            self.over = True
-
-    def tell(self, event: Event) -> None:
-        with self.lock:
-            if not self.over:
-                self.over = isinstance(event, Done | Failed)
-                try:
-                    self.deliver(event)
-                except Exception:  # a receiver's fault must not reach the rows that share its batch
-                    _log.exception("a receiver of events failed")
-                    self.over = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +112,11 @@ class ReaderEngine:
         self._composition = BatchComposition()
         self._forward_lock = threading.Lock()
         self._change = threading.Condition()
-        self._queues: OrderedDict[str, deque[_Reading]] = OrderedDict()
+        self._queue: FairQueue[_Reading] = FairQueue()
         self._rows = 0
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._failure: str | None = None
         self._base: ReaderBase | None = None
 
     @property
@@ -145,6 +130,10 @@ class ReaderEngine:
     @property
     def fingerprint(self) -> str:
         return self._loaded().fingerprint
+
+    @property
+    def failure(self) -> str | None:
+        return self._failure
 
     def load(self) -> None:
         base = load_reader_base(self._folder, self._dtype)
@@ -222,13 +211,13 @@ class ReaderEngine:
             if self._rows >= self._max_waiting:
                 raise QueueFull(f"{self._rows} questions are waiting already; try again in a moment.")
             self._rows += 1
-            self._queues.setdefault(reading.row.share_key, deque()).append(reading)
+            self._queue.put(reading.row.share_key, reading)
             self._change.notify_all()
 
     def _work(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._queues or self._closing)
+                self._change.wait_for(lambda: len(self._queue) or self._closing)
                 pairs, finished = self._take()
                 closing = self._closing
             for reading in finished:
@@ -246,9 +235,7 @@ class ReaderEngine:
         pairs: list[_Pair] = []
         finished: list[_Reading] = []
         room = self._batch_tokens
-        while self._queues and room > 0:
-            key, queue = self._queues.popitem(last=False)
-            reading = queue[0]
+        while room > 0 and (reading := self._queue.front()) is not None:
             if self._closing and len(reading.waiting) == sum(reading.left):
                 reading.waiting.clear()
                 reading.tell(Failed(ModelUnavailable("The engine is shutting down; ask again.")))
@@ -258,10 +245,7 @@ class ReaderEngine:
             while reading.waiting and room > 0:
                 pairs.append(self._encode(reading, *reading.waiting.popleft()))
                 room -= len(pairs[-1].ids)
-            if not reading.waiting:
-                queue.popleft()
-            if queue:
-                self._queues[key] = queue
+            self._queue.end_turn(remove=not reading.waiting)
         return pairs, finished
 
     def _encode(self, reading: _Reading, passage: int, window: Window) -> _Pair:
@@ -302,14 +286,15 @@ class ReaderEngine:
         lengths = torch.tensor([len(row) for row in ids])  # [B]
         positions = torch.arange(longest)  # [T]
         with self._forward_lock:
-            self._composition.segments = segments_of(adapters)
+            segments = segments_of(adapters, [longest] * len(ids))
+            self._composition.body = Plan(len(ids) * longest, segments)
             try:
                 out = self._loaded().model(
                     input_ids=input_ids,
                     attention_mask=(positions < lengths[:, None]).long(),  # [B, T]
                 )
             finally:
-                self._composition.segments = []
+                self._composition.clear()
         return out.start_logits.float().numpy(), out.end_logits.float().numpy()  # [B, T] each
 
     def _finish(self, reading: _Reading) -> None:

@@ -1,114 +1,169 @@
-"""LoRA per row of a batch: each row of one forward pass on its own adapter.
+"""LoRA per row of a batch: each token of one forward pass on its own row's adapter.
 
-Rows of a batch are ordered so that rows on one adapter stand together; each linear layer then adds x·Aᵀ·Bᵀ to the
-slice of rows that adapter owns, so a mixed batch reads the base weights once and copies no adapter (the segmented
-form of Punica's SGMV, Chen et al. 2023). Knows tensors; knows no files, requests or tasks.
+Tokens on one adapter stand together. A run of them long enough to keep a matrix product busy adds x·Aᵀ·Bᵀ to its slice
+of a layer's output, so the adapter is not copied (the segmented form of Punica's SGMV, Chen et al. 2023). Short runs,
+as in decoding, where a row brings one token, are multiplied together from a stack of adapters (`adapters.lora_stack`).
+Both the reader and the language model use this layer. Knows tensors; knows no files, requests or tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
+from adapters.lora_stack import LoadedLora, StackedRows
 from adapters.validation import LoraFiles
 
 
-@dataclass(frozen=True, eq=False)
-class LoadedLora:
-    """An adapter in memory.
-
-    Attributes:
-        key: the `AdapterRef.key` it was loaded under.
-        factors: by module path, Aᵀ [d_in, r] and scaling·Bᵀ [r, d_out].
-        saved: tensors that replace the base's whole, such as the QA head.
-        bytes: memory held by all of them.
-    """
-
-    key: str
-    factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-    saved: Mapping[str, torch.Tensor]
-    bytes: int
-
-
-def load_lora(files: LoraFiles, key: str, dtype: torch.dtype) -> LoadedLora:
+def load_lora(files: LoraFiles, key: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> LoadedLora:
     """Bring an adapter's tensors into the form the layers multiply with."""
     factors = {
-        module: (a.t().contiguous().to(dtype), (b * files.scaling).t().contiguous().to(dtype))
+        module: (a.t().contiguous().to(device, dtype), (b * files.scaling).t().contiguous().to(device, dtype))
         for module, (a, b) in files.factors.items()
     }
-    saved = {name: tensor.to(dtype) for name, tensor in files.saved.items()}
+    saved = {name: tensor.to(device, dtype) for name, tensor in files.saved.items()}
     tensors = [t for pair in factors.values() for t in pair] + list(saved.values())
-    return LoadedLora(key, factors, saved, sum(t.numel() * t.element_size() for t in tensors))
+    return LoadedLora(key, files.rank, factors, saved, sum(t.numel() * t.element_size() for t in tensors))
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows ``begin`` to ``end`` (half-open) of a batch are on ``adapter``."""
+    """Tokens ``begin`` to ``end`` (half-open) of a batch are on ``adapter``."""
 
     adapter: LoadedLora
     begin: int
     end: int
 
 
-def segments_of(adapters: Sequence[LoadedLora | None]) -> list[Segment]:
-    """The runs of equal adapters in a batch's rows; rows on the base belong to no segment."""
+def segments_of(adapters: Sequence[LoadedLora | None], lengths: Sequence[int]) -> list[Segment]:
+    """The runs of equal adapters; tokens on the base belong to no segment.
+
+    Args:
+        adapters: of each piece of the batch, in order.
+        lengths: tokens of each piece.
+    """
     segments: list[Segment] = []
-    begin = 0
-    for i in range(1, len(adapters) + 1):
-        if i == len(adapters) or adapters[i] is not adapters[begin]:
-            adapter = adapters[begin]
+    begin = end = 0
+    for i, (adapter, length) in enumerate(zip(adapters, lengths, strict=True)):
+        end += length
+        if i + 1 == len(adapters) or adapters[i + 1] is not adapter:
             if adapter is not None:
-                segments.append(Segment(adapter, begin, i))
-            begin = i
+                segments.append(Segment(adapter, begin, end))
+            begin = end
     return segments
 
 
-class BatchComposition:
-    """Which rows of the running batch are on which adapter; shared by all layers of one model."""
+@dataclass(frozen=True)
+class Plan:
+    """Which of a batch's ``tokens`` are on which adapter."""
 
-    def __init__(self) -> None:
-        self.segments: list[Segment] = []
+    tokens: int = 0
+    segments: Sequence[Segment] = ()
+    stacked: Sequence[StackedRows] = ()
+
+
+@dataclass
+class BatchComposition:
+    """The plan of the running batch, shared by all layers of one model.
+
+    Attributes:
+        body: for layers that see every token.
+        head: for the output layer of a language model, which sees only the tokens whose scores are wanted.
+    """
+
+    body: Plan = field(default_factory=Plan)
+    head: Plan = field(default_factory=Plan)
+
+    def clear(self) -> None:
+        """Back to the base model."""
+        self.body = self.head = Plan()
 
 
 class RowLoraLinear(nn.Module):
     """A linear layer of the base that gives each row its own adapter's output: the whole layer where the adapter
     saved one of its own, plus the low-rank product where it has factors."""
 
-    def __init__(self, base: nn.Linear, module: str, composition: BatchComposition) -> None:
+    def __init__(self, base: nn.Module, module: str, composition: BatchComposition, *, head: bool = False) -> None:
         super().__init__()
         self.base = base
         self._module = module
         self._composition = composition
+        self._head = head
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):  # some models look at their layers' weights
+            return getattr(super().__getattr__("base"), name)
+        return super().__getattr__(name)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.base(x)  # [B, T, d_in] → [B, T, d_out]
-        for segment in self._composition.segments:
-            own = segment.adapter.saved.get(f"{self._module}.weight")
-            if own is not None:
-                bias = segment.adapter.saved.get(f"{self._module}.bias", self.base.bias)
-                y[segment.begin : segment.end] = F.linear(x[segment.begin : segment.end], own, bias)  # [b, T, d_out]
-            factors = segment.adapter.factors.get(self._module)
+        y: torch.Tensor = self.base(x)  # [..., d_in] → [..., d_out]
+        plan = self._composition.head if self._head else self._composition.body
+        if not plan.segments and not plan.stacked:
+            return y
+        rows, out = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])  # [tokens, d_in], [tokens, d_out]: views
+        for segment in plan.segments:
+            self._add_segment(rows, out, segment, plan.tokens)
+        for stacked in plan.stacked:
+            factors = stacked.stack.factors.get(self._module)
             if factors is not None:
-                rows = x[segment.begin : segment.end].flatten(0, -2)  # [b·T, d_in]
-                out = y[segment.begin : segment.end].view(-1, y.shape[-1])  # [b·T, d_out], a view of y
-                out.addmm_(rows @ factors[0], factors[1])
+                self._check(rows, plan.tokens)
+                stacked.add(rows, out, *factors)
         return y
 
+    def _add_segment(self, rows: torch.Tensor, out: torch.Tensor, segment: Segment, tokens: int) -> None:
+        x, y = rows[segment.begin : segment.end], out[segment.begin : segment.end]  # [t, d_in], [t, d_out]
+        own = segment.adapter.saved.get(f"{self._module}.weight")
+        if own is not None:
+            self._check(rows, tokens)
+            bias = segment.adapter.saved.get(f"{self._module}.bias")
+            y.copy_(F.linear(x, own, self.bias if bias is None else bias))
+        factors = segment.adapter.factors.get(self._module)
+        if factors is not None:
+            self._check(rows, tokens)
+            a, b = factors  # [d_in, r], [r, d_out]
+            if a.dtype == y.dtype:
+                y.addmm_(x @ a, b)
+            else:
+                y.add_((x.to(a.dtype) @ a @ b).to(y.dtype))
 
-def put_row_lora(model: nn.Module, composition: BatchComposition) -> dict[str, tuple[int, int]]:
-    """Wrap every linear layer of ``model`` in place.
+    def _check(self, rows: torch.Tensor, tokens: int) -> None:
+        if rows.shape[0] != tokens:  # an expert that sees only some tokens: which ones are whose is unknown here
+            raise ValueError(
+                f"{self._module} sees {rows.shape[0]} of {tokens} tokens and cannot have an adapter per row."
+            )
+
+
+def put_row_lora(
+    model: nn.Module, composition: BatchComposition, head: nn.Module | None = None
+) -> dict[str, tuple[int, int]]:
+    """Wrap every linear layer of ``model`` in place, GPT-2's Conv1D too.
+
+    Args:
+        head: the output layer, where it sees fewer tokens than the others.
 
     Returns:
         (d_out, d_in) of each wrapped module, by its path in the unwrapped model.
     """
+    shapes = linear_shapes(model)
+    for path in shapes:
+        parent, _, name = path.rpartition(".")
+        module = model.get_submodule(path)
+        setattr(model.get_submodule(parent), name, RowLoraLinear(module, path, composition, head=module is head))
+    return shapes
+
+
+def linear_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """(d_out, d_in) of each layer of ``model`` that an adapter can target, by module path."""
     shapes: dict[str, tuple[int, int]] = {}
-    for path, module in list(model.named_modules()):
+    for path, module in model.named_modules():
         if isinstance(module, nn.Linear):
-            parent, _, name = path.rpartition(".")
-            setattr(model.get_submodule(parent), name, RowLoraLinear(module, path, composition))
             shapes[path] = (module.out_features, module.in_features)
+        elif isinstance(module, Conv1D):  # its weight is [d_in, d_out]
+            shapes[path] = (module.weight.shape[1], module.weight.shape[0])
     return shapes

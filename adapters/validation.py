@@ -27,9 +27,19 @@ _NUMBER_FORMATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NO_EFFECT = 1e-5  # of the largest output; below it a difference is rounding
 _FACTOR = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
 _SAVED = re.compile(r"^base_model\.model\.(?P<module>.+)\.(?P<part>weight|bias)$")
+_OTHER_KINDS = {
+    "PREFIX_TUNING": "a prefix takes up keys and values of every row's context, which are not kept per adapter",
+    "PROMPT_TUNING": "virtual tokens stand before the prompt, where this service reads only text",
+    "P_TUNING": "virtual tokens stand before the prompt, where this service reads only text",
+    "IA3": "its factors scale what whole layers say, which is not a low-rank product beside them",
+    "ADALORA": "its singular values are a third factor; export it as plain LoRA",
+    "LOHA": "its product is not of two low-rank factors",
+    "LOKR": "its product is not of two low-rank factors",
+    "OFT": "it turns the base weights themselves, which all rows share",
+}
 # Variants that change what the two factors mean: serving them as plain LoRA would be silently wrong.
 _PLAIN_ONLY = (
-    "use_dora", "lora_bias", "use_qalora", "use_bdlora", "fan_in_fan_out", "alora_invocation_tokens",
+    "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens",
     "trainable_token_indices", "target_parameters", "layer_replication", "rank_pattern", "alpha_pattern",
     "kasa_config", "velora_config", "monteclora_config", "arrow_config", "megatron_config",
 )  # fmt: skip
@@ -152,7 +162,15 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InvalidAdapter("config", f"{ADAPTER_CONFIG} must be a JSON object.")
     if config.get("peft_type") != "LORA":
-        raise InvalidAdapter("config", f"peft_type must be LORA, not {str(config.get('peft_type'))[:80]!r}.")
+        kind = str(config.get("peft_type"))[:80]
+        why = _OTHER_KINDS.get(kind, "its kind is not known here")
+        raise InvalidAdapter("config", f"peft_type must be LORA, not {kind!r}: {why}. Train a LoRA adapter instead.")
+    if config.get("use_dora"):
+        raise InvalidAdapter(
+            "config",
+            "use_dora is not supported: DoRA scales each column of base weight and adapter together, which rows that "
+            "share one pass over the base weights cannot have. Train with use_dora=false, or use_rslora=true.",
+        )
     if (config.get("bias") or "none") != "none":
         raise InvalidAdapter("config", 'bias must be "none".')
     for key in _PLAIN_ONLY:

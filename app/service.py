@@ -70,6 +70,9 @@ class Service:
             else CausalEngine(
                 settings.model,
                 dtype=settings.dtype,
+                max_batch=settings.max_batch,
+                kv_budget_bytes=settings.kv_memory_mb * 1024**2,
+                prefill_tokens=settings.prefill_tokens,
                 adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
                 max_waiting=settings.max_waiting,
             )
@@ -119,6 +122,8 @@ class Service:
         """Whether questions can be answered now, and in words why (not)."""
         if self._failure is not None:
             return False, self._failure
+        if self.engine.failure is not None:
+            return False, self.engine.failure
         if self.draining.is_set():
             return False, "The service is shutting down."
         return (True, "ready") if self._loaded.is_set() else (False, "The model is loading.")

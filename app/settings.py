@@ -43,6 +43,16 @@ class Settings(BaseSettings):
         description="Chunks of one tenant up to which every search looks at every vector; beyond, a graph (HNSW) built "
         "in the background answers.",
     )
+    kv_memory_mb: int = Field(
+        1024, ge=1, description="Memory for the keys and values of questions a language model is answering, in MiB."
+    )
+    max_batch: int = Field(32, ge=1, description="Questions a language model answers at once.")
+    prefill_tokens: int = Field(
+        256,
+        ge=1,
+        description="Tokens of prompts a language model reads in one step, beside the answers under way; fewer keep "
+        "those more fluent.",
+    )
     index_memory_mb: int = Field(
         1024, ge=1, description="Memory for the tenants' vector indexes and open databases, in MiB."
     )

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config
 
 from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
 from adapters.causal import CausalEngine
-from adapters.causal_queue import FairQueue
-from adapters.causal_text import AnswerText, Detokenizer
+from adapters.causal.text import AnswerText, Detokenizer
 from adapters.engine import AdapterRef, Event, Failed, Row, Token
 from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, QueueFull, RequestTooLong
+from adapters.fair_queue import FairQueue
 from adapters.prompt import Prompt, pack
 from adapters.template import ABSTENTION, Passage, PromptTemplate, Turn
 from tests.adapters.engine_contract import PATIENCE_S, EngineContract, Heard, ask, held
@@ -167,6 +167,98 @@ def test_a_batch_stays_within_the_models_positions(engine: CausalEngine) -> None
         engine.submit(long_prompt, heard[0])
         engine.submit(long_answer, heard[1])
     assert [h.done().answer for h in heard] == [d.answer for d in alone]
+
+
+def test_a_row_that_joins_late_is_answered_beside_a_long_one(engine: CausalEngine) -> None:
+    long, short, order = Heard(), Heard(), []
+    started = threading.Event()
+
+    def deliver(event: Event) -> None:
+        long(event)
+        started.set()
+        if not isinstance(event, Token):
+            order.append("long")
+
+    submission = engine.submit(replace(ROWS[0], max_tokens=250), deliver)
+    assert started.wait(PATIENCE_S)
+    engine.submit(ROWS[2], lambda event: (short(event), order.append("short"))[0])
+    short.done()
+    assert "long" not in order
+    submission.cancel()
+
+
+def test_a_long_prompt_is_read_in_pieces_and_may_be_cancelled_between_them(model: Path) -> None:
+    engine = CausalEngine(model, prefill_tokens=8)
+    engine.load()
+    running, heard = Heard(), Heard()
+    cancelled = threading.Event()
+
+    def deliver(event: Event) -> None:
+        running(event)
+        if len(running.events) == 3:  # in the middle of the other's prompt: more than 100 tokens, 8 a step
+            submission.cancel()
+            cancelled.set()
+
+    with held(engine, ROWS[2]):
+        engine.submit(replace(ROWS[0], passages=PASSAGES[1:], max_tokens=30), deliver)
+        submission = engine.submit(replace(ROWS[0], share_key="z"), heard)
+    assert running.done().completion_tokens == 30
+    assert cancelled.is_set()
+    assert heard.events == []
+    engine.close()
+
+
+def test_rows_wait_for_memory_and_one_that_never_fits_is_refused(model: Path) -> None:
+    engine = CausalEngine(model, kv_budget_bytes=300 * 2 * 2 * 2 * 16 * 4)  # 300 tokens: one row at a time
+    engine.load()
+    assert all(done.completion_tokens for done in ask(engine, ROWS))
+    with pytest.raises(RequestTooLong, match="memory"):
+        engine.submit(replace(ROWS[0], max_tokens=200), Heard())
+    engine.close()
+
+
+def test_a_seed_draws_the_same_tokens_in_any_batch(engine: CausalEngine) -> None:
+    drawn = replace(ROWS[0], temperature=2.0, seed=7)
+    (alone,) = ask(engine, [drawn])
+    together = ask(engine, [ROWS[1], drawn, replace(drawn, seed=8), replace(drawn, top_p=1e-6), ROWS[0]])
+    assert together[1].answer == alone.answer != together[2].answer
+    assert together[3].answer == together[4].answer  # only the likeliest token is left
+
+
+def test_a_stop_text_ends_the_answer(engine: CausalEngine) -> None:
+    (whole,) = ask(engine, ROWS[:1])
+    stop = whole.answer[4:6]
+    heard = Heard()
+    engine.submit(replace(ROWS[0], stop=("never said", stop)), heard)
+    done = heard.done()
+    assert done.answer == heard.text() == whole.answer[: whole.answer.index(stop)].strip()
+    assert done.finish_reason == "stop"
+
+
+def test_an_engine_that_cannot_go_on_says_so(model: Path) -> None:
+    engine = CausalEngine(model)
+    engine.load()
+    assert engine.failure is None
+    heard, waiting = Heard(), Heard()
+    with held(engine, ROWS[0]):
+        engine.submit(ROWS[1], heard)
+        engine.submit(ROWS[2], waiting)
+        network = engine._base.model  # type: ignore[union-attr]
+        del network.lm_head  # what a broken device does to every step
+    for h in (heard, waiting):
+        assert isinstance(h.end(), Failed)
+    engine.close()
+    assert engine.failure is not None
+    with pytest.raises(ModelUnavailable, match="restart"):
+        engine.submit(ROWS[0], Heard())
+
+
+def test_an_encoder_decoder_model_is_refused_by_name(tmp_path: Path) -> None:
+    T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=16).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "tokenizer.json").touch()
+    with pytest.raises(ModelUnavailable, match="encoder-decoder"):
+        CausalEngine(tmp_path).load()
 
 
 def test_too_many_waiting_rows_are_refused(model: Path) -> None:
@@ -431,6 +523,13 @@ class TestAnswerText:
         assert answer.done(replace(self.ROW, min_confidence=0.61), self.PROMPT).abstained
         assert not answer.done(replace(self.ROW, min_confidence=0.60), self.PROMPT).abstained
 
+    def test_text_that_may_begin_a_stop_text_is_held_back(self) -> None:
+        answer = AnswerText(self.Bytes(), 99, {self.EOS}, self.PROMPT, stop=("END",))
+        shown = [answer.push(token, -0.1) for token in b"twelve EN, not ENDing"[:19]]
+        assert "".join(shown) == "twelve EN, not" == answer.done(self.ROW, self.PROMPT).answer
+        assert answer.finish_reason == "stop"
+        assert shown[8] == ""
+
     def test_the_limit_ends_it(self) -> None:
         answer, shown = self._say("twelve", limit=3)
         done = answer.done(self.ROW, self.PROMPT)
@@ -449,14 +548,19 @@ class TestFairQueue:
 
     def test_keys_take_turns(self) -> None:
         queue = self._queue("a1", "a2", "a3", "b1", "c1", "c2")
-        assert queue.take(4, lambda *_: True) == ["a1", "b1", "c1", "a2"]
-        assert queue.take(4, lambda *_: True) == ["c2", "a3"]
+        order = []
+        while (item := queue.front()) is not None:
+            order.append(item)
+            queue.end_turn(remove=True)
+        assert order == ["a1", "b1", "c1", "a2", "c2", "a3"]
         assert len(queue) == 0
 
-    def test_what_does_not_fit_goes_first_next_time(self) -> None:
-        queue = self._queue("a1", "b-long", "c1", "a2")
-        assert queue.take(4, lambda _, item: "long" not in item) == ["a1", "c1", "a2"]
-        assert queue.take(4, lambda *_: False) == ["b-long"]
+    def test_what_is_not_finished_stays_first_of_its_key(self) -> None:
+        queue = self._queue("a1", "a2", "b1")
+        queue.end_turn(remove=False)
+        assert queue.front() == "b1"
+        queue.end_turn(remove=True)
+        assert (queue.front(), len(queue)) == ("a1", 2)
 
     def test_discard_and_drain(self) -> None:
         queue = self._queue("a1", "a2", "b1")

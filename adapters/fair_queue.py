@@ -6,7 +6,6 @@ Pure data structure; knows nothing of rows, models or threads. The caller holds 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -27,29 +26,18 @@ class FairQueue(Generic[T]):
         self._lines.setdefault(share_key, deque()).append(item)
         self._size += 1
 
-    def take(self, limit: int, fits: Callable[[list[T], T], bool]) -> list[T]:
-        """Remove and return up to ``limit`` items, one per key and turn.
+    def front(self) -> T | None:
+        """The item whose turn it is; None when nothing waits. It stays in front until `end_turn`."""
+        return next(iter(self._lines.values()))[0] if self._lines else None
 
-        Args:
-            fits: whether an item may join those taken so far. The first item is taken unasked. A key whose next item
-                does not fit keeps its place in front, so no item waits for ever.
-        """
-        taken: list[T] = []
-        progress = True
-        while progress and self._lines and len(taken) < limit:
-            progress = False
-            for key in list(self._lines):
-                line = self._lines[key]
-                if len(taken) >= limit or (taken and not fits(taken, line[0])):
-                    continue
-                taken.append(line.popleft())
-                progress = True
-                if line:
-                    self._lines.move_to_end(key)
-                else:
-                    del self._lines[key]
-        self._size -= len(taken)
-        return taken
+    def end_turn(self, *, remove: bool) -> None:
+        """Give the turn to the next key. The item that had it leaves, or stays first in its key's line."""
+        key, line = self._lines.popitem(last=False)
+        if remove:
+            line.popleft()
+            self._size -= 1
+        if line:
+            self._lines[key] = line
 
     def discard(self, share_key: str, item: T) -> bool:
         """Remove a waiting item; False if it does not wait here."""

@@ -7,6 +7,7 @@ that comes with a model and reads weights from safetensors only.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from adapters.base_model import ADAPTER_CONFIG, sha256_of
 from adapters.errors import ModelUnavailable
+from adapters.row_lora import linear_shapes
 
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
@@ -35,7 +36,8 @@ class CausalModel:
         fingerprint: hash of the configuration and the weight files.
         context: tokens it can hold, prompt and answer together.
         eos_ids: tokens that end an answer.
-        linears: (d_out, d_in) of each linear layer, by module path.
+        linears: (d_out, d_in) of each layer an adapter can target, by module path.
+        vocabulary: token ids that the model knows.
     """
 
     model: Any
@@ -46,6 +48,7 @@ class CausalModel:
     eos_ids: frozenset[int]
     pad_id: int
     linears: Mapping[str, tuple[int, int]]
+    vocabulary: int
 
     @property
     def device(self) -> torch.device:
@@ -89,11 +92,8 @@ def load_causal_model(model: str | Path, *, dtype: str = "auto", device: str = "
         context=_context(network, tokenizer),
         eos_ids=eos_ids,
         pad_id=pad_id,
-        linears={
-            path: (module.out_features, module.in_features)
-            for path, module in network.named_modules()
-            if isinstance(module, nn.Linear)
-        },
+        linears=linear_shapes(network),
+        vocabulary=network.get_input_embeddings().num_embeddings,
     )
 
 
@@ -134,6 +134,7 @@ def _load_network(folder: Path, dtype: str) -> Any:
         raise ModelUnavailable(f"dtype must be auto, float32, bfloat16 or float16, not {dtype!r}.")
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # it would stand between the lines of a service's log
+    _refuse_encoder_decoders(folder)
     try:
         network, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -156,6 +157,18 @@ def _load_network(folder: Path, dtype: str) -> Any:
     return network
 
 
+def _refuse_encoder_decoders(folder: Path) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"{folder}/config.json cannot be read: {error}") from error
+    if isinstance(config, dict) and config.get("is_encoder_decoder"):
+        raise ModelUnavailable(
+            f"{folder} is an encoder-decoder model ({config.get('model_type')}); this engine serves decoder-only "
+            "language models, such as Llama, Qwen, Mistral, Gemma, Phi or GPT-2."
+        )
+
+
 def _load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -174,8 +187,19 @@ def _eos_ids(network: Any, tokenizer: Any) -> frozenset[int]:
 def _context(network: Any, tokenizer: Any) -> int:
     config = network.config.get_text_config()
     declared = [getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "n_ctx", "seq_length")]
+    declared.append(_fixed_positions(config))
     limits = [n for n in [*declared, tokenizer.model_max_length] if isinstance(n, int) and 0 < n < _NO_LIMIT]
     return min(limits, default=2048)
+
+
+def _fixed_positions(config: Any) -> int | None:
+    """Tokens up to which a position means the same whatever else is in the batch. Some models scale their positions by
+    the longest row they see; beyond this length a row's answer would depend on who shares its batch."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") not in ("dynamic", "longrope"):
+        return None
+    original = rope.get("original_max_position_embeddings") or config.max_position_embeddings
+    return int(original)
 
 
 def _fingerprint(folder: Path) -> str:

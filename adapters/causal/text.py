@@ -7,7 +7,7 @@ threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, Protocol
 
 from adapters.citation_marks import CheckedMarks
@@ -61,14 +61,22 @@ class AnswerText:
     """One row's answer as its tokens come.
 
     What `push` returns may be shown at once: white space around the answer, marks that are not complete and text that
-    may still turn out to be the abstention sentence are held back, so the shown pieces joined are the answer.
+    may still turn out to be the abstention sentence or a text to stop at are held back, so the shown pieces joined are
+    the answer.
+
+    Args:
+        limit: tokens it may have at most.
+        stop: texts that end it; it is what stands before the first of them.
     """
 
-    def __init__(self, decoder: Decoder, limit: int, eos_ids: Collection[int], prompt: Prompt) -> None:
+    def __init__(
+        self, decoder: Decoder, limit: int, eos_ids: Collection[int], prompt: Prompt, stop: Sequence[str] = ()
+    ) -> None:
         self._marks = CheckedMarks(prompt.shown) if prompt.grounded else None
         self._detokenizer = Detokenizer(decoder)
         self._limit = limit
         self._eos_ids = eos_ids
+        self._stop = tuple(text for text in stop if text)
         self._text = ""
         self._shown = 0
         self._tokens = 0
@@ -88,7 +96,11 @@ class AnswerText:
                 self.finish_reason = "length"
                 piece += self._detokenizer.flush()
             self._text += self._checked(piece)
-        if not self._shown:
+        ends = [at for text in self._stop if (at := self._text.find(text)) >= 0]
+        if ends:
+            self._text = self._text[: min(ends)]
+            self.finish_reason = "stop"
+        if not self._shown and self._text.strip():
             self._text = self._text.lstrip()
         return self._show()
 
@@ -99,7 +111,7 @@ class AnswerText:
 
     def done(self, row: Row, prompt: Prompt) -> Done:
         """The finished row: cited passages as spans, or an abstention."""
-        answer = self._text.rstrip()
+        answer = self._text.strip()
         unsure = row.min_confidence is not None and self.confidence < row.min_confidence
         abstained = not answer or unsure or is_abstention(answer)
         cited = self._marks.cited if self._marks else ()
@@ -125,6 +137,7 @@ class AnswerText:
     def _show(self) -> str:
         end = len(self._text.rstrip())
         if self.finish_reason is None:
+            end = min(end, len(self._text) - self._may_stop())
             if not self._shown and _ABSTENTION.startswith(self._text[:end].casefold().rstrip(".")):
                 return ""
         elif is_abstention(self._text):
@@ -132,6 +145,10 @@ class AnswerText:
         new = self._text[self._shown : end]
         self._shown = max(self._shown, end)
         return new
+
+    def _may_stop(self) -> int:
+        """Characters at the end that may be the beginning of a text to stop at."""
+        return max((n for stop in self._stop for n in range(1, len(stop)) if self._text.endswith(stop[:n])), default=0)
 
 
 def is_abstention(answer: str) -> bool:

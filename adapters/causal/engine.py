@@ -1,0 +1,386 @@
+"""The `transformers` engine: any Hugging Face decoder-only language model, answering from numbered passages.
+
+The batch is made anew at every step (Yu et al. 2022, Orca): rows join and leave between two forward passes, and long
+prompts are read in pieces beside rows that generate (Agrawal et al. 2024, Sarathi). Knows the model, adapters and
+prompts; knows no tenants, no documents, no HTTP. One thread owns the model; whatever touches it runs there.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from adapters.base_model import ADAPTER_WEIGHTS, sha256_of
+from adapters.causal.model import CausalModel, load_causal_model
+from adapters.causal.runner import PROBE_TOKENS, Lane, ModelRunner
+from adapters.causal.sampling import choose, generator_of
+from adapters.causal.text import AnswerText
+from adapters.engine import AdapterFacts, AdapterRef, Deliver, Failed, Row, Submission, Token
+from adapters.errors import AdapterError, ModelUnavailable, QueueFull, RequestTooLong
+from adapters.fair_queue import FairQueue
+from adapters.lora_stack import LoadedLora
+from adapters.pool import AdapterPool
+from adapters.prompt import Prompt, pack, render
+from adapters.row_lora import load_lora
+from adapters.template import Passage
+from adapters.under_way import UnderWay
+from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora
+
+_log = logging.getLogger(__name__)
+_PROBE = Row(
+    "What does the probe measure?",
+    (Passage("It measures whether an adapter changes what the base model says."),),
+)
+_CLOSING = "The engine is shutting down; ask again."
+
+Effect = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(eq=False, kw_only=True)
+class _Answering(UnderWay):
+    """A row under way; ``lane`` is its place in the model once it is admitted."""
+
+    prompt: Prompt
+    adapter: LoadedLora | None
+    text: AnswerText
+    generator: torch.Generator | None
+    forget: Callable[[_Answering], None]
+    lane: Lane | None = None
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.forget(self)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that must be held for it at most: of its longest answer, the last is never read again."""
+        return len(self.prompt.token_ids) + max(1, self.row.max_tokens) - 1
+
+    def push(self, token_id: int, log_probability: float) -> None:
+        """Take one generated token and tell what follows from it."""
+        if not math.isfinite(log_probability):
+            self.tell(Failed(AdapterError("The model's scores are not finite; try another adapter or dtype.")))
+            return
+        if shown := self.text.push(token_id, log_probability):
+            self.tell(Token(shown))
+        if self.text.finish_reason is not None:
+            self.tell(self.text.done(self.row, self.prompt))
+
+
+class CausalEngine:
+    """Implements `adapters.engine.Engine` over a causal language model.
+
+    An answer's confidence is the geometric mean of its tokens' probabilities; it is not calibrated, so a row without
+    ``min_confidence`` abstains only when the model says so. Tokens are told as they come: a row that ends below
+    ``min_confidence`` has told some that its Done then takes back.
+
+    Args:
+        model: a local folder, or a hub id.
+        dtype: ``auto`` (what the files hold), ``float32``, ``bfloat16`` or ``float16``.
+        device: ``auto`` (the first GPU, else the CPU) or a torch device.
+        max_batch: rows that are in the model at once at most.
+        max_waiting: rows that may wait; one more is refused with QueueFull.
+        adapter_budget_bytes: memory for resident adapters that no row is using.
+        kv_budget_bytes: memory for the keys and values of rows in the model. A row waits until its prompt and longest
+            answer fit; one that never can is refused with RequestTooLong.
+        prefill_tokens: tokens of prompts that are read in one step at most, beside the rows that generate.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        max_batch: int = 32,
+        max_waiting: int = 256,
+        adapter_budget_bytes: int = 1024**3,
+        kv_budget_bytes: int = 1024**3,
+        prefill_tokens: int = 256,
+    ) -> None:
+        self._source, self._dtype, self._device = model, dtype, device
+        self._max_batch, self._max_waiting = max_batch, max_waiting
+        self._kv_budget, self._prefill_tokens = kv_budget_bytes, prefill_tokens
+        self._pool = AdapterPool(self._read_resident, adapter_budget_bytes)
+        self._packing = threading.Lock()  # a tokenizer may be used by one thread at a time
+        self._change = threading.Condition()
+        self._queue: FairQueue[_Answering] = FairQueue()
+        self._probes: deque[tuple[LoadedLora, Future[Effect]]] = deque()
+        self._running: list[_Answering] = []  # in order of admission; the engine's thread alone changes it
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._failure: str | None = None
+        self._base: CausalModel | None = None
+        self._runner: ModelRunner | None = None
+
+    @property
+    def name(self) -> str:
+        return self._base.name if self._base else str(self._source)
+
+    @property
+    def generates(self) -> bool:
+        return True
+
+    @property
+    def fingerprint(self) -> str:
+        return self._loaded()[0].fingerprint
+
+    @property
+    def failure(self) -> str | None:
+        return self._failure
+
+    def load(self) -> None:
+        if self._base is not None:
+            return
+        base = load_causal_model(self._source, dtype=self._dtype, device=self._device)
+        try:
+            render(_PROBE, (0,), base.tokenizer)
+        except Exception as error:
+            raise ModelUnavailable(f"The chat template of {base.name} cannot be used: {error}") from error
+        runner = ModelRunner(base, self._kv_budget)
+        with self._change:
+            if self._closing:
+                raise ModelUnavailable(_CLOSING)
+            self._base, self._runner = base, runner
+            self._thread = threading.Thread(target=self._work, args=(runner,), name="causal-engine", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def check(self, folder: Path) -> AdapterFacts:
+        files = self._read(folder)
+        path = folder / ADAPTER_WEIGHTS
+        sha256 = sha256_of(path)
+        future: Future[Effect] = Future()
+        with self._change:
+            self._refuse_when_over()
+            self._probes.append((self._load_lora(files, sha256), future))
+            self._change.notify_all()
+        check_effect(*future.result())
+        return AdapterFacts(sha256, path.stat().st_size, files.rank, tuple(sorted(files.factors)))
+
+    def prepare(self, adapter: AdapterRef) -> None:
+        self._loaded()
+        self._pool.acquire(adapter)
+        self._pool.release(adapter.key)
+
+    def unload(self, adapter: AdapterRef) -> None:
+        self._pool.unload(adapter.key)
+
+    def resident(self) -> dict[str, int]:
+        return self._pool.resident()
+
+    def submit(self, row: Row, deliver: Deliver) -> Submission:
+        base, runner = self._loaded()
+        with self._packing:
+            prompt = pack(row, base.tokenizer, context=base.context)
+        answering = _Answering(
+            row=row,
+            deliver=deliver,
+            prompt=prompt,
+            adapter=None,
+            text=AnswerText(base.tokenizer, max(1, row.max_tokens), base.eos_ids, prompt, row.stop),
+            generator=generator_of(row),
+            forget=self._forget,
+        )
+        if answering.tokens > runner.cache.most_tokens:
+            raise RequestTooLong(
+                f"The prompt has {len(prompt.token_ids)} tokens and the answer may take {row.max_tokens}, but the "
+                f"memory for keys and values holds {runner.cache.most_tokens} of one row. Ask with fewer passages or a "
+                "lower max_tokens."
+            )
+        if row.adapter is not None:
+            answering.adapter = self._pool.acquire(row.adapter)
+        try:
+            self._enqueue(answering)
+        except AdapterError:
+            self._release(answering)
+            raise
+        return answering
+
+    def _enqueue(self, answering: _Answering) -> None:
+        with self._change:
+            self._refuse_when_over()
+            if len(self._queue) >= self._max_waiting:
+                raise QueueFull(f"{len(self._queue)} questions are waiting already; try again in a moment.")
+            self._queue.put(answering.row.share_key, answering)
+            self._change.notify_all()
+
+    def _refuse_when_over(self) -> None:
+        if self._failure is not None:
+            raise ModelUnavailable(self._failure)
+        if self._closing:
+            raise ModelUnavailable(_CLOSING)
+
+    def _forget(self, answering: _Answering) -> None:
+        """A cancelled row that still waits makes room at once; one that runs leaves before the next step."""
+        with self._change:
+            waited = self._queue.discard(answering.row.share_key, answering)
+        if waited:
+            self._release(answering)
+
+    def _work(self, runner: ModelRunner) -> None:
+        why = _CLOSING
+        try:
+            while self._turn(runner):
+                pass
+        except Exception as error:
+            why = f"The engine stopped for good ({type(error).__name__}: {error}); restart the service."
+            _log.exception("the engine stopped")
+        with self._change:
+            if why != _CLOSING:
+                self._failure = why
+            self._closing = True
+            left = [*self._running, *self._queue.drain()]
+            probes, self._running = list(self._probes), []
+            self._probes.clear()
+        for answering in left:
+            answering.tell(Failed(ModelUnavailable(why)))
+            self._release(answering)
+        for _, future in probes:
+            future.set_exception(ModelUnavailable(why))
+
+    def _turn(self, runner: ModelRunner) -> bool:
+        """Admit, take one step, let go; False once the engine is closing and nothing runs."""
+        with self._change:
+            self._change.wait_for(lambda: self._closing or self._probes or len(self._queue) or self._running)
+            waiting = self._queue.drain() if self._closing else []
+            if self._closing and not self._running:
+                for answering in waiting:
+                    self._queue.put(answering.row.share_key, answering)  # failed with the others at the end
+                return False
+            probe = self._probes.popleft() if self._probes else None
+            if not self._closing:
+                self._admit(runner)
+        for answering in waiting:
+            answering.tell(Failed(ModelUnavailable(_CLOSING)))
+            self._release(answering)
+        if probe is not None:
+            self._probe(runner, *probe)
+        for answering in self._running:
+            if answering.prompt.unanswerable:
+                answering.tell(answering.text.done(answering.row, answering.prompt))
+        self._leave(runner)
+        if self._running:
+            self._step(runner, self._next_work())
+            self._leave(runner)
+        return True
+
+    def _admit(self, runner: ModelRunner) -> None:
+        """Let waiting rows in by turns. One that does not fit yet holds up those behind it, so that it is not passed
+        over for ever by shorter ones."""
+        while len(self._running) < self._max_batch and (answering := self._queue.front()) is not None:
+            slot = runner.cache.allocate(answering.tokens)
+            if slot is None:
+                return
+            self._queue.end_turn(remove=True)
+            answering.lane = Lane(slot, answering.adapter, answering.prompt.token_ids)
+            self._running.append(answering)
+
+    def _next_work(self) -> list[tuple[_Answering, int]]:
+        """What each row does in this step: one token, or the next piece of its prompt while there is room."""
+        work, room = [], self._prefill_tokens
+        for answering in self._running:
+            lane = answering.lane
+            if lane is None:
+                continue
+            if lane.cached >= len(answering.prompt.token_ids):
+                work.append((answering, 1))
+            elif room:
+                count = min(room, len(lane.pending))
+                room -= count
+                work.append((answering, count))
+        return work
+
+    def _step(self, runner: ModelRunner, work: Sequence[tuple[_Answering, int]]) -> None:
+        """Take a step; when it fails, each row alone, so that only those fail that must."""
+        try:
+            self._advance(runner, work)
+        except Exception as error:
+            if len(work) > 1:
+                _log.warning("a step of %d rows failed (%s); each is tried alone", len(work), error)
+                for item in work:
+                    if not item[0].over:
+                        self._step(runner, [item])
+                return
+            _log.exception("a row failed")
+            work[0][0].tell(Failed(_row_error(error)))
+            runner.probe()  # a model that cannot go on ends the engine here
+
+    def _advance(self, runner: ModelRunner, work: Sequence[tuple[_Answering, int]]) -> None:
+        by_lane = {answering.lane: answering for answering, _ in work}
+        scores = runner.step([(answering.lane, count) for answering, count in work if answering.lane is not None])
+        if not scores:
+            return
+        due = [by_lane[lane] for lane in scores]
+        chosen = choose(torch.stack(list(scores.values())), [(a.row, a.generator) for a in due])
+        for answering, (token_id, log_probability) in zip(due, chosen, strict=True):
+            if answering.lane is not None:
+                answering.lane.pending = (token_id,)
+            try:
+                answering.push(token_id, log_probability)
+            except Exception as error:  # a tokenizer that cannot decode, say: the step itself has been taken
+                _log.exception("a row failed")
+                answering.tell(Failed(_row_error(error)))
+
+    def _leave(self, runner: ModelRunner) -> None:
+        """Rows that are over give back what they held."""
+        for answering in [a for a in self._running if a.over]:
+            self._running.remove(answering)
+            if answering.lane is not None:
+                # A step that failed may have written beyond what counts as cached.
+                runner.cache.release(answering.lane.slot, answering.tokens)
+            self._release(answering)
+
+    def _probe(self, runner: ModelRunner, adapter: LoadedLora, future: Future[Effect]) -> None:
+        try:
+            base, _ = self._loaded()
+            with self._packing:
+                prompt = render(_PROBE, (0,), base.tokenizer)
+                token_ids = base.tokenizer.encode(prompt, add_special_tokens=False)[-min(base.context, PROBE_TOKENS) :]
+            future.set_result(runner.effect(adapter, token_ids))
+        except Exception as error:
+            future.set_exception(error if isinstance(error, AdapterError) else _row_error(error))
+
+    def _read(self, folder: Path) -> LoraFiles:
+        files = read_lora(folder)
+        check_fits(files, self._loaded()[0].linears, {})
+        return files
+
+    def _read_resident(self, ref: AdapterRef) -> LoadedLora:
+        check_unchanged(ref)
+        return self._load_lora(self._read(ref.folder), ref.key)
+
+    def _load_lora(self, files: LoraFiles, key: str) -> LoadedLora:
+        base, _ = self._loaded()
+        # Thin products in bfloat16 are far slower on a processor than in float32, and an adapter is small.
+        return load_lora(files, key, torch.float32 if base.device.type == "cpu" else base.dtype, base.device)
+
+    def _release(self, answering: _Answering) -> None:
+        if answering.adapter is not None:
+            self._pool.release(answering.adapter.key)
+            answering.adapter = None
+
+    def _loaded(self) -> tuple[CausalModel, ModelRunner]:
+        if self._base is None or self._runner is None:
+            raise ModelUnavailable("The base model is not loaded yet.")
+        return self._base, self._runner
+
+
+def _row_error(error: Exception) -> AdapterError:
+    known = AdapterError(f"The model failed on this question ({type(error).__name__}); it may be asked again.")
+    known.__cause__ = error
+    return known

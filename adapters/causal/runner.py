@@ -1,0 +1,192 @@
+"""One forward pass for rows at different places: pieces of prompts and single next tokens, each on its own adapter.
+
+Owns the model, its key-value cache and the adapters' stacks; used by one thread. Proves at the start that it computes
+what the model itself computes, so that an architecture it does not know is refused and not served wrongly. Knows
+tensors and adapters; knows no requests, text or threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from adapters.causal.attention import NAME, PackedBatch, Piece
+from adapters.causal.cache import KVCache, LayerShape, Slot
+from adapters.causal.model import CausalModel
+from adapters.errors import ModelUnavailable
+from adapters.lora_stack import LoadedLora, LoraStacks
+from adapters.row_lora import BatchComposition, Plan, Segment, put_row_lora, segments_of
+
+PROBE_TOKENS = 64  # a probe may have at most
+_PROOF_TOKENS = 24
+_CLOSE = {torch.float32: 2e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}  # of the largest score
+
+
+@dataclass(eq=False)
+class Lane:
+    """One row in the model.
+
+    Attributes:
+        pending: tokens that the model has not seen yet: what is left of the prompt, or the token chosen last.
+        cached: tokens that stand in the slot.
+    """
+
+    slot: Slot
+    adapter: LoadedLora | None
+    pending: Sequence[int]
+    cached: int = 0
+
+
+class ModelRunner:
+    """Runs a causal model over lanes.
+
+    Args:
+        kv_budget_bytes: memory for keys and values of all rows.
+
+    Raises:
+        ModelUnavailable: the model is of a kind that cannot be batched here.
+    """
+
+    def __init__(self, base: CausalModel, kv_budget_bytes: int) -> None:
+        self._base = base
+        self._composition = BatchComposition()
+        self._stacks = LoraStacks(base.device)
+        self._probe_ids = torch.arange(_PROOF_TOKENS, device=base.device)[None] % base.vocabulary  # [1, T]
+        expected, shapes = self._plain(base.model)
+        self._layers = len(shapes)
+        self.cache = KVCache(shapes, base.dtype, base.device, kv_budget_bytes)
+        # Probes have room of their own: they must not fail because rows take all there is.
+        room = self.cache.bytes_per_token * PROBE_TOKENS
+        self._probe_cache = KVCache(shapes, base.dtype, base.device, room)
+        base.model.set_attn_implementation(NAME)
+        put_row_lora(base.model, self._composition, base.model.get_output_embeddings())
+        self._prove(expected)
+
+    def step(self, work: Sequence[tuple[Lane, int]]) -> dict[Lane, torch.Tensor]:
+        """Let each lane see its next ``count`` tokens, at least one.
+
+        Returns:
+            Scores [V], float32, of lanes that have seen all they had; in these the next token is due. Nothing has
+            changed when it raises, so that the step may be taken again with fewer lanes.
+        """
+        work = self._ordered(work)
+        pieces = [Piece(lane.slot, lane.cached, count) for lane, count in work]
+        tokens = [token for lane, count in work for token in lane.pending[:count]]
+        positions = [p for piece in pieces for p in range(piece.start, piece.start + piece.count)]
+        ends, end = [], 0
+        for piece in pieces:
+            end += piece.count
+            ends.append(end - 1)
+        due = [i for i, (lane, count) in enumerate(work) if count == len(lane.pending)]
+        self._plan(work, due)
+        try:
+            with torch.inference_mode():
+                scores = self._forward(
+                    tokens,
+                    positions,
+                    [ends[i] for i in due] or ends[-1:],
+                    PackedBatch(pieces, self._base.device, self._base.dtype),
+                )  # [due, V]
+        finally:
+            self._composition.clear()
+        for lane, count in work:
+            lane.cached += count
+            lane.pending = lane.pending[count:]
+        return {work[i][0]: scores[j] for j, i in enumerate(due)}
+
+    def effect(self, adapter: LoadedLora, token_ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores [V] after a prompt of at most `PROBE_TOKENS`, on the base and on an adapter."""
+        base, adapted = (self._alone(token_ids, a, len(token_ids)) for a in (None, adapter))
+        return base, adapted
+
+    def probe(self) -> None:
+        """Compute something on the base model; raises what the model raises."""
+        self._alone(self._probe_ids[0].tolist(), None, _PROOF_TOKENS)
+
+    def _ordered(self, work: Sequence[tuple[Lane, int]]) -> list[tuple[Lane, int]]:
+        """Single tokens first, in the order that suits their adapters; then longer pieces."""
+        singles = [item for item in work if item[1] == 1]
+        singles.sort(key=lambda item: (id(item[0].slot.block), item[0].slot.index))
+        self._arranged = self._stacks.arrange([lane.adapter for lane, _ in singles])
+        return [singles[i] for i in self._arranged.order] + [item for item in work if item[1] > 1]
+
+    def _plan(self, work: Sequence[tuple[Lane, int]], due: Sequence[int]) -> None:
+        singles = len(self._arranged.order)
+        runs = [Segment(*run) for run in self._arranged.runs]
+        stacked = self._arranged.stacked
+        self._composition.body = Plan(
+            sum(count for _, count in work), [*runs, *_segments(work[singles:], singles)], stacked
+        )
+        if due[:singles] == list(range(singles)):
+            last = [(work[i][0], 1) for i in due[singles:]]
+            self._composition.head = Plan(len(due), [*runs, *_segments(last, singles)], stacked)
+        else:  # a single token in the middle of a prompt: rare, so without stacks
+            self._composition.head = Plan(max(1, len(due)), _segments([(work[i][0], 1) for i in due], 0))
+
+    def _forward(
+        self, tokens: Sequence[int], positions: Sequence[int], wanted: Sequence[int], packed: PackedBatch
+    ) -> torch.Tensor:
+        device = self._base.device
+        out = self._base.model(
+            input_ids=torch.tensor([tokens], device=device),  # [1, N]
+            position_ids=torch.tensor([positions], device=device),  # [1, N]
+            logits_to_keep=torch.tensor(wanted, device=device),
+            use_cache=False,
+            packed=packed,
+        )
+        if len(packed.layers) != self._layers:
+            raise NotImplementedError("its attention cannot be replaced")
+        scores: torch.Tensor = out.logits[0].float()  # [wanted, V]
+        return scores
+
+    def _alone(self, token_ids: Sequence[int], adapter: LoadedLora | None, chunk: int) -> torch.Tensor:
+        slot = self._probe_cache.allocate(len(token_ids))
+        if slot is None:
+            raise ValueError(f"a probe has {PROBE_TOKENS} tokens at most")
+        lane = Lane(slot, adapter, list(token_ids))
+        try:
+            scores: dict[Lane, torch.Tensor] = {}
+            while lane.pending:
+                scores = self.step([(lane, min(chunk, len(lane.pending)))])
+            return scores[lane]
+        finally:
+            self._probe_cache.release(slot, len(token_ids))
+
+    def _plain(self, model: Any) -> tuple[torch.Tensor, list[LayerShape]]:
+        """The model's own scores [V] for the proof, and the shapes of what it caches."""
+        try:
+            with torch.inference_mode():
+                out = model(input_ids=self._probe_ids, use_cache=True)
+            shapes = [
+                LayerShape(x.keys.shape[1], x.keys.shape[3], x.values.shape[3]) for x in out.past_key_values.layers
+            ]
+        except Exception as error:
+            raise self._refusal(f"{type(error).__name__}: {error}") from error
+        return out.logits[0, -1].float(), shapes  # [V]
+
+    def _prove(self, expected: torch.Tensor) -> None:
+        if self.cache.most_tokens < _PROOF_TOKENS:
+            raise ModelUnavailable(
+                f"The memory for keys and values holds {self.cache.most_tokens} tokens of {self._base.name}; give more."
+            )
+        try:
+            found = self._alone(self._probe_ids[0].tolist(), None, _PROOF_TOKENS - 9)
+        except Exception as error:
+            raise self._refusal(f"{type(error).__name__}: {error}") from error
+        if not bool(torch.isfinite(expected).all()):
+            raise ModelUnavailable(f"The scores of {self._base.name} are not finite; try dtype float32.")
+        difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
+        if not difference <= _CLOSE.get(self._base.dtype, 6e-2):
+            raise self._refusal(f"its scores differ by {difference:.1%} from the model's own")
+
+    def _refusal(self, why: str) -> ModelUnavailable:
+        kind = type(self._base.model).__name__
+        return ModelUnavailable(f"{self._base.name} ({kind}) cannot be served with rows batched at every step: {why}.")
+
+
+def _segments(work: Sequence[tuple[Lane, int]], begin: int) -> list[Segment]:
+    found = segments_of([lane.adapter for lane, _ in work], [count for _, count in work])
+    return [Segment(s.adapter, s.begin + begin, s.end + begin) for s in found]
