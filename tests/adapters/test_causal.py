@@ -525,7 +525,7 @@ class TestAnswerText:
 
     def test_text_that_may_begin_a_stop_text_is_held_back(self) -> None:
         answer = AnswerText(self.Bytes(), 99, {self.EOS}, self.PROMPT, stop=("END",))
-        shown = [answer.push(token, -0.1) for token in b"twelve EN, not ENDing"[:19]]
+        shown = [answer.push(token, -0.1) for token in b"twelve EN, not END"]
         assert "".join(shown) == "twelve EN, not" == answer.done(self.ROW, self.PROMPT).answer
         assert answer.finish_reason == "stop"
         assert shown[8] == ""

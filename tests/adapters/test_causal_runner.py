@@ -76,7 +76,7 @@ def _one_thread() -> Iterator[None]:
 
 def make_model(config: Any) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    return AutoModelForCausalLM.from_config(copy.deepcopy(config)).eval().requires_grad_(False)
 
 
 def as_base(model: Any) -> CausalModel:
