@@ -137,7 +137,7 @@ class AnswerText:
     def _show(self) -> str:
         end = len(self._text.rstrip())
         if self.finish_reason is None:
-            end = min(end, len(self._text) - self._may_stop())
+            end = len(self._text[: len(self._text) - self._may_stop()].rstrip())
             if not self._shown and _ABSTENTION.startswith(self._text[:end].casefold().rstrip(".")):
                 return ""
         elif is_abstention(self._text):

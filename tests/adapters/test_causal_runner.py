@@ -198,7 +198,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tuned, ModelRunner
 
 
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_joining_and_leaving_never_disturbs_the_others(shared: tuple[Tuned, ModelRunner], data: st.DataObject) -> None:
     tuned, runner = shared
     running: list[tuple[Row, int | None, int]] = []
