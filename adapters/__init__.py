@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from adapters.reader import ReaderEngine
     from adapters.registry import BASE, Adapter, AdapterRegistry, AdapterVersion, Selection
+    from adapters.reranker import EmbeddedReranker, reranker_is_there
     from adapters.template import (
         ABSTENTION,
         DEFAULT_TEMPLATE,
@@ -43,6 +44,7 @@ _HOME = {
         "Span", "Submission", "Token",
     ],
     "adapters.reader": ["ReaderEngine"],
+    "adapters.reranker": ["EmbeddedReranker", "reranker_is_there"],
     "adapters.registry": ["BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection"],
     "adapters.template": [
         "ABSTENTION", "DEFAULT_TEMPLATE", "Example", "Passage", "PromptTemplate", "Turn", "check_template",
@@ -62,6 +64,7 @@ __all__ = [
     "CausalEngine",
     "Deliver",
     "Done",
+    "EmbeddedReranker",
     "Engine",
     "Event",
     "Example",
@@ -77,6 +80,7 @@ __all__ = [
     "Token",
     "Turn",
     "check_template",
+    "reranker_is_there",
 ]
 
 

@@ -10,14 +10,24 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from adapters import Done, Engine, Event, Failed, Passage, PromptTemplate, Row, Selection, Span, Token, Turn
 from app.followup import standalone
-from app.schemas import AdapterUsed, AskRequest, AskResponse, Citation, GivenPassage, PassageResponse, Usage
+from app.schemas import (
+    AdapterUsed,
+    AskRequest,
+    AskResponse,
+    Citation,
+    GivenPassage,
+    PassageResponse,
+    RetrievalRequest,
+    StageScores,
+    Usage,
+)
 from app.templates import BUILTIN, StoredTemplate
 from app.workspace import Workspace
-from ingest import FoundPassage, foreign_script
+from ingest import FoundPassage, RetrievalOptions, foreign_script
 from ingest.sentences import sentences
 
 _REWRITE = PromptTemplate(
@@ -46,9 +56,19 @@ async def retrieve(workspace: Workspace, request: AskRequest, question: str) -> 
     if request.passages is not None:
         return [_given(passage) for passage in request.passages]
     found = await asyncio.to_thread(
-        workspace.corpus.search, question, request.top_k, request.filter, request.collection
+        workspace.corpus.search,
+        question,
+        request.top_k,
+        request.filter,
+        request.collection,
+        retrieval_options(workspace, request.retrieval),
     )
     return [passage_response(passage) for passage in found]
+
+
+def retrieval_options(workspace: Workspace, asked: RetrievalRequest | None) -> RetrievalOptions:
+    """The stages a query goes through: what it asks for, the rest as the service is set."""
+    return replace(workspace.retrieval, **asked.model_dump(exclude_none=True)) if asked else workspace.retrieval
 
 
 async def answer(
@@ -174,8 +194,9 @@ def language_warning(text: str, what: str) -> str | None:
     if script is None:
         return None
     return (
-        f"{what} is written mostly in {script} script; the default models are English and will find and read it "
-        "poorly. Set LOREBASE_EMBEDDER and LOREBASE_MODEL to models of its language."
+        f"{what} is written mostly in {script} script; the default models are English: keyword search finds it, but "
+        "they will find it by meaning, and read it, poorly. Set LOREBASE_EMBEDDER and LOREBASE_MODEL to models of "
+        "its language."
     )
 
 
@@ -213,6 +234,7 @@ def passage_response(found: FoundPassage) -> PassageResponse:
         section=found.section,
         start=found.start,
         end=found.end,
+        scores=StageScores(**{k: None if v is None else round(v, 6) for k, v in asdict(found.scores).items()}),
     )
 
 

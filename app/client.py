@@ -165,9 +165,10 @@ class LorebaseClient:
         top_k: int = 5,
         filter: Mapping[str, Any] | None = None,
         collection: str | None = None,
+        retrieval: Mapping[str, Any] | None = None,
     ) -> list[PassageResponse]:
         """The passages nearest to a query, best first."""
-        body = _given(query=query, top_k=top_k, filter=filter, collection=collection)
+        body = _given(query=query, top_k=top_k, filter=filter, collection=collection, retrieval=retrieval)
         return self._get(SearchResponse, "/search", method="POST", json=body).passages
 
     def ask(

@@ -80,6 +80,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     templates.InvalidTemplateName: (422, "invalid_template_name"),
     templates.TooManyTemplates: (409, "too_many_templates"),
     ingest_errors.EmbedderUnavailable: (503, "model_unavailable"),
+    ingest_errors.RerankerUnavailable: (409, "reranker_unavailable"),
     ingest_errors.InvalidFilter: (422, "invalid_filter"),
     ingest_errors.UnknownDocument: (404, "not_found"),
     ingest_errors.DatabaseClosed: (503, "unavailable"),

@@ -180,17 +180,39 @@ class JobResponse(JobSummary):
     documents: list[IngestedDocument]
 
 
+class RetrievalRequest(Request):
+    """Which stages a query goes through; what is not given is as the service is set."""
+
+    mode: Literal["hybrid", "dense", "keyword"] | None = Field(
+        None, description="`dense` searches by meaning, `keyword` by words, `hybrid` by both."
+    )
+    rerank: bool | None = Field(None, description="Reread the best candidates with the question.")
+    candidates: int | None = Field(None, ge=1, le=200, description="Passages that are reranked or chosen from.")
+    diversity: float | None = Field(None, ge=0, le=1, description="Above 0, passages like an earlier one come later.")
+    expand: int | None = Field(None, ge=0, le=5, description="Neighbouring chunks joined to a passage on either side.")
+
+
 class SearchRequest(Request):
     query: str = Field(min_length=1)
     top_k: TopK = 5
     filter: dict[str, Any] | None = None
     collection: Collection | None = None
+    retrieval: RetrievalRequest | None = None
 
     @model_validator(mode="after")
     def _asks_something(self) -> SearchRequest:
         if not self.query.strip():
             raise ValueError("query holds nothing but white space")
         return self
+
+
+class StageScores(BaseModel):
+    """What each stage gave a passage; null where it did not see it."""
+
+    dense: float | None = Field(None, description="Cosine of the vectors.")
+    keyword: float | None = Field(None, description="BM25.")
+    fused: float | None = Field(None, description="Of both, from 0 to 1.")
+    rerank: float | None = Field(None, description="Probability that the passage answers.")
 
 
 class PassageResponse(BaseModel):
@@ -203,6 +225,7 @@ class PassageResponse(BaseModel):
     section: str | None
     start: int
     end: int
+    scores: StageScores | None = None
 
 
 class SearchResponse(BaseModel):
@@ -239,6 +262,7 @@ class AskRequest(Sampling):
     top_k: TopK = 5
     filter: dict[str, Any] | None = None
     collection: Collection | None = None
+    retrieval: RetrievalRequest | None = None
     stream: bool = False
     max_tokens: int = Field(256, ge=1, le=4096, description="Longest answer, in tokens.")
     min_confidence: float | None = Field(

@@ -15,21 +15,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from adapters import CausalEngine, Engine, ReaderEngine
+from adapters import CausalEngine, EmbeddedReranker, Engine, ReaderEngine, reranker_is_there
 from app.completion import EngineCompletion
 from app.ingestion import Ingestion
 from app.job_worker import JobWorker
 from app.jobs import Backlog
-from app.settings import BUILTIN, Settings
+from app.settings import BUILTIN, NO_RERANKER, Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
 from app.workspace import Workspace, Workspaces
 from ingest import (
     ArchiveLimits,
     Corpus,
+    CrossEncoderReranker,
     Database,
     IndexOptions,
     ParseLimits,
     ParserProcess,
+    Reranker,
+    RetrievalOptions,
     SentenceTransformerEmbedder,
     SplitConfig,
 )
@@ -78,6 +81,7 @@ class Service:
             )
         )
         self._embedder = embedder_of(settings)
+        self._reranker = _reranker_of(settings)
         self._parser = ParserProcess(
             settings.parse_seconds, settings.parse_memory_mb * 1024**2, _parse_limits(settings)
         )
@@ -132,6 +136,8 @@ class Service:
         try:
             self.engine.load()
             self._embedder.encode(["ready?"])
+            if self._reranker is not None:
+                self._reranker.score("ready?", ["ready"])
         except Exception as error:
             self._failure = f"The model cannot be used: {error}"
             _log.exception("the model cannot be loaded")
@@ -164,11 +170,12 @@ class Service:
         return Workspace(
             tenant_id,
             folder,
-            lambda database: Corpus(database, self._embedder, split, complete, index),
+            lambda database: Corpus(database, self._embedder, split, complete, index, self._reranker),
             lambda database, corpus: Ingestion(
                 tenant_id, database, corpus, self.directory, self._backlog, self._parser, self.worker.stopping
             ),
             english_only=BUILTIN in (self.settings.model, self.settings.embedder),
+            retrieval=RetrievalOptions(self.settings.retrieval_mode, candidates=self.settings.rerank_candidates),
         )
 
 
@@ -180,6 +187,18 @@ def _parse_limits(settings: Settings) -> ParseLimits:
         unpacked_bytes=settings.unpacked_mb * 1024**2,
         ratio=settings.unpacked_ratio,
     )
+
+
+def _reranker_of(settings: Settings) -> Reranker | None:
+    """The reranker of the settings; none, with a line in the log, while the builtin one's weights are not installed."""
+    if settings.reranker == NO_RERANKER:
+        return None
+    if settings.reranker != BUILTIN:
+        return CrossEncoderReranker(settings.reranker)
+    if not reranker_is_there():
+        _log.info("passages are not reranked: the builtin reranker's weights are not installed")
+        return None
+    return EmbeddedReranker(dtype=settings.dtype)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 BUILTIN = "builtin"
+NO_RERANKER = "none"
 _MEBIBYTE = 1024**2
 
 
@@ -31,6 +32,15 @@ class Settings(BaseSettings):
         BUILTIN, description="`builtin` (the reader), or the folder or hub id of a Hugging Face causal language model."
     )
     embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
+    reranker: str = Field(
+        BUILTIN,
+        description="`builtin` (used when its weights are installed), `none`, or the folder or hub id of a "
+        "cross-encoder.",
+    )
+    retrieval_mode: Literal["hybrid", "dense", "keyword"] = Field(
+        "hybrid", description="How passages are searched for, unless a request says."
+    )
+    rerank_candidates: int = Field(20, ge=1, le=200, description="Passages that are reranked, unless a request says.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Number format of the base model's weights; `auto`: bfloat16 for the reader where the processor "

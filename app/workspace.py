@@ -19,7 +19,7 @@ from app.ingestion import Ingestion
 from app.jobs import JOB_MIGRATIONS
 from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
 from app.tenants import TenantDirectory
-from ingest import DOCUMENT_MIGRATIONS, Corpus, Database, DatabaseClosed
+from ingest import DOCUMENT_MIGRATIONS, Corpus, Database, DatabaseClosed, RetrievalOptions
 
 _CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
@@ -29,6 +29,7 @@ class Workspace:
 
     Args:
         open_ingestion: given the database and the corpus, what brings documents into it.
+        retrieval: the stages a query goes through unless it says otherwise.
         english_only: whether a default model, which knows English only, embeds or answers here.
     """
 
@@ -39,10 +40,12 @@ class Workspace:
         make_corpus: Callable[[Database], Corpus],
         open_ingestion: Callable[[Database, Corpus], Ingestion],
         english_only: bool,
+        retrieval: RetrievalOptions,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
         self.english_only = english_only
+        self.retrieval = retrieval
         self.database = Database(
             folder / "lorebase.db",
             {"documents": DOCUMENT_MIGRATIONS, "jobs": JOB_MIGRATIONS, "templates": TEMPLATE_MIGRATIONS},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ingest.archives import ArchiveLimits, expand_archives
     from ingest.corpus import Corpus
+    from ingest.cross_encoder import CrossEncoderReranker
     from ingest.database import Database
     from ingest.embedding import Embedder, SentenceTransformerEmbedder, embedded_text, foreign_script
     from ingest.errors import (
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ingest.archives": ("ArchiveLimits", "expand_archives"),
     "ingest.corpus": ("Corpus",),
+    "ingest.cross_encoder": ("CrossEncoderReranker",),
     "ingest.database": ("Database",),
     "ingest.embedding": ("Embedder", "SentenceTransformerEmbedder", "embedded_text", "foreign_script"),
     "ingest.errors": (
@@ -116,6 +118,7 @@ __all__ = [
     "CompletionTooLong",
     "Corpus",
     "Counts",
+    "CrossEncoderReranker",
     "Database",
     "DatabaseClosed",
     "DocumentNotReady",

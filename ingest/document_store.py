@@ -411,7 +411,8 @@ def expanded(connection: sqlite3.Connection, passage: FoundPassage, neighbours: 
         "SELECT substr(text, ?, ?) AS text FROM texts WHERE document_id = ?",
         (start + 1, end - start, passage.document_id),
     ).fetchone()["text"]
-    return replace(passage, text=text, start=start, end=end)
+    page, section = place(connection, passage.document_id, start, end)
+    return replace(passage, text=text, start=start, end=end, page=page, section=section)
 
 
 def is_ready(connection: sqlite3.Connection, document_id: str) -> bool:

@@ -1,13 +1,14 @@
 """Metadata filters: a small query language compiled to a parameterised SQL predicate.
 
     {"year": 2023}                                equality
-    {"year": {"gte": 2020, "lt": 2024}}           eq ne gt gte lt lte in
+    {"year": {"gte": 2020, "lt": 2024}}           eq ne gt gte lt lte in exists
     {"and": [...]}  {"or": [...]}  {"not": {...}} conditions side by side in one object are joined by "and"
 
 A name is a key of the document's metadata, except ``document.id``, ``document.title``, ``document.name``,
 ``document.collection``, ``document.media_type`` and ``document.created_at``. Comparison is exact by type: ``1`` is not
 ``"1"`` and not ``true``. A list in the metadata matches when one of its elements does. ``null`` matches what is null
-or absent; ``ne`` matches whatever ``eq`` does not. A filter is applied exactly or refused.
+or absent, and ``{"exists": true}`` what is neither; ``ne`` matches whatever ``eq`` does not. A filter is applied
+exactly or refused.
 
 Knows the table ``documents`` by its column names; runs no query.
 """
@@ -22,7 +23,7 @@ from typing import Any
 from ingest.errors import InvalidFilter
 
 _COMPARISONS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-_OPERATORS = "eq, ne, gt, gte, lt, lte, in"
+_OPERATORS = "eq, ne, gt, gte, lt, lte, in, exists"
 _COLUMNS = {
     "document.id": "documents.id",
     "document.title": "coalesce(documents.title, documents.name)",
@@ -119,6 +120,11 @@ class _Compiler:
                 raise InvalidFilter(f"{where}.in must be a list of values, not {_shown(value)}")
             options = [self._equal(name, each, f"{where}.in[{index}]") for index, each in enumerate(value)]
             return _any(options)
+        if operator == "exists":
+            if not isinstance(value, bool):
+                raise InvalidFilter(f"{where}.exists must be true or false, not {_shown(value)}")
+            absent = self._equal(name, None, where)
+            return f"(NOT {absent})" if value else absent
         if operator in _COMPARISONS:
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise InvalidFilter(f"{where}.{operator} compares with a number or a string, not with {_shown(value)}")

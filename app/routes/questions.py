@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from adapters import BASE
-from app.answering import AnswerPiece, Retrieved, answer, passage_response
+from app.answering import AnswerPiece, Retrieved, answer, passage_response, retrieval_options
 from app.problems import Problem, problem_of
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
 from app.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
@@ -33,7 +33,10 @@ async def search(
 ) -> SearchResponse:
     """The passages most like the query."""
     refuse_long("query", body.query, service)
-    found = await asyncio.to_thread(workspace.corpus.search, body.query, body.top_k, body.filter, body.collection)
+    options = retrieval_options(workspace, body.retrieval)
+    found = await asyncio.to_thread(
+        workspace.corpus.search, body.query, body.top_k, body.filter, body.collection, options
+    )
     return SearchResponse(passages=[passage_response(passage) for passage in found])
 
 

@@ -134,3 +134,24 @@ def test_a_body_that_is_no_clean_json_is_refused(tenant: httpx.Client, content: 
         response = tenant.post(path, content=content, headers={"Content-Type": "application/json"})
         assert response.status_code in (400, 422), response.text
         assert_problem(response, response.status_code)
+
+
+def test_the_stages_of_retrieval_are_chosen_by_request_and_show_their_scores(tenant: httpx.Client) -> None:
+    documents = [{"title": "Pumps", "text": "The feed pump is serviced in May."}, {"text": "她的职业是医生。"}]
+    tenant.post("/ingest?wait=true", json={"documents": documents}).raise_for_status()
+
+    def search(query: str, **retrieval: object) -> httpx.Response:
+        return tenant.post("/search", json={"query": query, "retrieval": retrieval})
+
+    scores = search("feed pump").json()["passages"][0]["scores"]
+    assert 0 < scores["fused"] <= 1
+    assert scores["dense"] > 0 < scores["keyword"]
+    found = search("职业", mode="keyword", expand=1, diversity=0.2).json()["passages"]
+    assert [p["text"] for p in found] == ["她的职业是医生。"]
+    assert found[0]["score"] == found[0]["scores"]["keyword"]
+    assert search("pump", mode="guess").json()["code"] == "invalid_request"
+    assert search("pump", diversity=2).status_code == 422
+    asked = {"question": "When is the feed pump serviced?", "retrieval": {"mode": "keyword"}}
+    answered = tenant.post("/ask", json=asked).json()
+    assert "May" in answered["answer"]
+    assert answered["passages"][0]["scores"]["dense"] is None
