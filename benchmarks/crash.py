@@ -32,6 +32,7 @@ _KEY = "the-key-of-the-crash-benchmark"
 _READY_SECONDS = 300.0
 _SETTLE_SECONDS = 300.0
 _FEWEST_DOCUMENTS = 6
+_MOST_DOCUMENTS = 40  # so that a round's checks stay short
 _WORDS = ("anchor", "beacon", "current", "dinghy", "estuary", "ferry", "gale", "harbour", "island", "jetty")
 _ORPHANS = (
     "SELECT count(*) FROM vectors WHERE chunk NOT IN (SELECT number FROM chunks)",
@@ -134,7 +135,9 @@ def _work_until_killed(
     try:
         while True:
             ids = sorted(expected.documents)
-            action = chance.choice(("ingest", "replace", "delete")) if len(ids) >= _FEWEST_DOCUMENTS else "ingest"
+            action = "ingest" if len(ids) < _FEWEST_DOCUMENTS else chance.choice(("ingest", "replace", "delete"))
+            if len(ids) > _MOST_DOCUMENTS:
+                action = chance.choice(("replace", "delete"))
             if action == "ingest":
                 _ingest(client, expected, [_text(chance) for _ in range(chance.randint(1, 3))])
             elif action == "replace":
