@@ -33,9 +33,9 @@ class Settings(BaseSettings):
     )
     embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
     reranker: str = Field(
-        BUILTIN,
-        description="`builtin` (used when its weights are installed), `none`, or the folder or hub id of a "
-        "cross-encoder.",
+        NO_RERANKER,
+        description="`none`, `builtin` (an English cross-encoder: better order, slower search), or the folder or hub "
+        "id of a cross-encoder.",
     )
     retrieval_mode: Literal["hybrid", "dense", "keyword"] = Field(
         "hybrid", description="How passages are searched for, unless a request says."

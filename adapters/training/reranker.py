@@ -38,13 +38,13 @@ from adapters.training.trainer import TrainingConfig, TrainingProgress, train_ad
 Scores = NDArray[np.float64]
 
 NEGATIVES = 4  # beside the one that answers: a question costs five pairs
-TRAINING_QUESTIONS = 1_500  # 7,500 pairs, 375 steps
+TRAINING_QUESTIONS = 1_500  # of which 0.56 passes are made: 840 questions, 4,200 pairs, 210 steps
 HELD_OUT_QUESTIONS = 120
 RERANKER_CONFIG = TrainingConfig(
     rank=32,
     alpha=64,
     learning_rate=3e-4,
-    epochs=1.0,
+    epochs=0.56,
     batch_size=4,
     max_length=256,
     warmup_steps=40,
