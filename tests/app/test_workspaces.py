@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from app.ingestion import Ingestion
+from app.jobs import Backlog
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.workspace import Workspace, Workspaces
-from ingest import Corpus, Database, IndexOptions, NewDocument, ParserProcess
+from ingest import Corpus, Database, IndexOptions, NewDocument, ParserProcess, RetrievalOptions
 from tests.ingest.hashing_embedder import HashingEmbedder
 
 MEBIBYTE = 1024**2
@@ -30,9 +32,15 @@ def workspaces(folder: Path, directory: TenantDirectory, budget: int, most_open:
     def make(tenant_id: str, own: Path, resized: Callable[[], None]) -> Workspace:
         options = IndexOptions(on_resize=resized)
         return Workspace(
-            tenant_id, own, lambda database: Corpus(database, HashingEmbedder(), index=options), directory, parser,
-            threading.Event(), english_only=False,
-        )  # fmt: skip
+            tenant_id,
+            own,
+            lambda database: Corpus(database, HashingEmbedder(), index=options),
+            lambda database, corpus: Ingestion(
+                tenant_id, database, corpus, directory, Backlog(1000), parser, threading.Event()
+            ),
+            english_only=False,
+            retrieval=RetrievalOptions(),
+        )
 
     return Workspaces(folder / "tenants", directory, make, budget, most_open)
 
