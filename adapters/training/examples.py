@@ -42,7 +42,7 @@ class ExampleSource:
         tokenizer: a fast tokenizer with offsets.
         max_length: tokens of a pair at most; longer paragraphs are windowed around the answer.
         lookalike_share: share of draws over a look-alike paragraph.
-        altered_share: share of draws with a question altered by ``alterer``.
+        altered_share: share of draws with a question altered by ``alterer``; none without one.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ExampleSource:
         self._context_of = [number[q.context] for q in self._questions]
         self._contexts = [_tokenise(tokenizer, context) for context in contexts]
         self._question_ids = [_tokenise(tokenizer, q.question).ids[:64] for q in self._questions]
-        self._alterer = alterer or QuestionAlterer([q.question for q in self._questions])
+        self._alterer = alterer
         self._lookalikes = (
             [[number[context] for context in found] for found in lookalike_paragraphs(self._questions, lookalikes)]
             if lookalike_share
@@ -92,7 +92,7 @@ class ExampleSource:
             return self._encode(
                 self._question_ids[index], rng.choice(self._lookalikes[index]), None, rng, self.length(index)
             )
-        if question.answerable and kind > 1 - self._altered_share:
+        if self._alterer is not None and question.answerable and kind > 1 - self._altered_share:
             altered = self._alterer.alter(question.question, question.context, rng)
             if altered is not None:
                 return self._encode(_tokenise(self._tokenizer, altered).ids[:64], self._context_of[index], None, rng)

@@ -115,7 +115,6 @@ def train_reader_adapter(
     output: Path,
     config: TrainingConfig,
     *,
-    start: Path | None = None,
     report: Callable[[TrainingProgress], None] = lambda _: None,
     report_every: int = 25,
 ) -> Path:
@@ -135,7 +134,7 @@ def train_reader_adapter(
         alterer=make_alterer(base, questions) if config.altered_share else None,
     )
     task = SpanReading(source, base.tokenizer.pad_token_id)
-    return train_adapter(base, task, output, config, start=start, report=report, report_every=report_every)
+    return train_adapter(base, task, output, config, report=report, report_every=report_every)
 
 
 def train_adapter(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +53,6 @@ class SlowStartEmbedder(HashingEmbedder):
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.during()
         return super().encode(texts)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def corpus(database: Database) -> Corpus:
-    return Corpus(database, HashingEmbedder())
 
 
 def add(corpus: Corpus, text: str, **fields: Any) -> AddedDocument:

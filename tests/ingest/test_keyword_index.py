@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,18 +17,6 @@ from tests.ingest.hashing_embedder import HashingEmbedder
 from tests.ingest.test_corpus import InProcessParser
 
 KEYWORD = RetrievalOptions(mode="keyword")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def corpus(database: Database) -> Corpus:
-    return Corpus(database, HashingEmbedder())
 
 
 def ingest(corpus: Corpus, text: str, title: str | None = None, collection: str = "default") -> str:
