@@ -24,8 +24,9 @@ if TYPE_CHECKING:
         Submission,
         Token,
     )
+    from adapters.lineage import Lineage
     from adapters.reader import ReaderEngine
-    from adapters.registry import BASE, Adapter, AdapterRegistry, AdapterVersion, Selection
+    from adapters.registry import BASE, Adapter, AdapterRegistry, AdapterVersion, Selection, check_name
     from adapters.reranker import EmbeddedReranker, reranker_is_there
     from adapters.template import (
         ABSTENTION,
@@ -43,9 +44,10 @@ _HOME = {
         "AdapterFacts", "AdapterRef", "Deliver", "Done", "Engine", "Event", "Failed", "PassageRead", "Row",
         "Span", "Submission", "Token",
     ],
+    "adapters.lineage": ["Lineage"],
     "adapters.reader": ["ReaderEngine"],
     "adapters.reranker": ["EmbeddedReranker", "reranker_is_there"],
-    "adapters.registry": ["BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection"],
+    "adapters.registry": ["BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection", "check_name"],
     "adapters.template": [
         "ABSTENTION", "DEFAULT_TEMPLATE", "Example", "Passage", "PromptTemplate", "Turn", "check_template",
     ],
@@ -69,6 +71,7 @@ __all__ = [
     "Event",
     "Example",
     "Failed",
+    "Lineage",
     "Passage",
     "PassageRead",
     "PromptTemplate",
@@ -79,6 +82,7 @@ __all__ = [
     "Submission",
     "Token",
     "Turn",
+    "check_name",
     "check_template",
     "reranker_is_there",
 ]

@@ -17,10 +17,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from adapters.engine import AdapterFacts, AdapterRef
 from adapters.errors import InvalidAdapterName, NoActiveVersion, NoEarlierVersion, UnknownAdapter
+from adapters.lineage import Lineage
 
 BASE = "base"
 RESERVED = frozenset({BASE, "default"})
@@ -30,7 +32,7 @@ _REGISTRY = "registry.json"
 
 @dataclass(frozen=True)
 class AdapterVersion:
-    """An immutable version: what was uploaded or trained, once."""
+    """An immutable version: what was uploaded, or trained here; ``lineage`` tells of the training."""
 
     version: int
     sha256: str
@@ -38,6 +40,7 @@ class AdapterVersion:
     bytes: int
     rank: int
     created_at: float
+    lineage: Lineage | None = None
 
 
 @dataclass
@@ -112,18 +115,26 @@ class AdapterRegistry:
                 version = adapter.versions[adapter.active]
             return Selection(name, version.version, self.ref(version))
 
-    def add(self, name: str, config: bytes, weights: bytes, check: Callable[[Path], AdapterFacts]) -> AdapterVersion:
+    def add(
+        self,
+        name: str,
+        config: bytes,
+        weights: bytes,
+        check: Callable[[Path], AdapterFacts],
+        lineage: Lineage | None = None,
+    ) -> AdapterVersion:
         """Register a new version; nothing is kept when ``check`` refuses it.
+
+        A version that the lineage's job has made before is answered as it stands: a job that goes on after a crash
+        registers once.
 
         Raises:
             InvalidAdapterName: the name is malformed or reserved.
             InvalidAdapter: from ``check``.
         """
-        if not _NAME.fullmatch(name) or name in RESERVED:
-            raise InvalidAdapterName(
-                f"{name!r} cannot name an adapter: use 1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a letter or "
-                f"digit; {' and '.join(sorted(RESERVED))} are reserved."
-            )
+        check_name(name)
+        if lineage is not None and (made := self.made_by(name, lineage.job_id)) is not None:
+            return made
         folder = self._folder / uuid.uuid4().hex
         folder.mkdir()
         try:
@@ -134,7 +145,7 @@ class AdapterRegistry:
             with self._lock:
                 adapter = self._adapters.get(name) or Adapter(name, next_version=self._retired.pop(name, 1))
                 version = AdapterVersion(
-                    adapter.next_version, facts.sha256, folder.name, facts.bytes, facts.rank, time.time()
+                    adapter.next_version, facts.sha256, folder.name, facts.bytes, facts.rank, time.time(), lineage
                 )
                 adapter.versions[version.version] = version
                 adapter.next_version += 1
@@ -144,6 +155,13 @@ class AdapterRegistry:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return version
+
+    def made_by(self, name: str, job_id: str) -> AdapterVersion | None:
+        """The version of an adapter that a training job made; None when there is none."""
+        with self._lock:
+            adapter = self._adapters.get(name)
+            versions = adapter.versions.values() if adapter is not None else ()
+            return next((v for v in versions if v.lineage is not None and v.lineage.job_id == job_id), None)
 
     def promote(self, name: str, number: int | str) -> AdapterVersion:
         """Make a version the active one. Raises UnknownAdapter."""
@@ -226,7 +244,7 @@ class AdapterRegistry:
         except FileNotFoundError:
             return
         for name, entry in state["adapters"].items():
-            versions = {int(number): AdapterVersion(**version) for number, version in entry["versions"].items()}
+            versions = {int(number): _version(version) for number, version in entry["versions"].items()}
             self._adapters[name] = Adapter(**{**entry, "versions": versions})
         self._default, self._retired = state["default"], state["retired"]
 
@@ -248,6 +266,20 @@ class AdapterRegistry:
         for folder in self._folder.iterdir():
             if folder.is_dir() and folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot name an adapter. Raises InvalidAdapterName."""
+    if not _NAME.fullmatch(name) or name in RESERVED:
+        raise InvalidAdapterName(
+            f"{name!r} cannot name an adapter: use 1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a letter or "
+            f"digit; {' and '.join(sorted(RESERVED))} are reserved."
+        )
+
+
+def _version(stored: dict[str, Any]) -> AdapterVersion:
+    lineage = stored.get("lineage")
+    return AdapterVersion(**{**stored, "lineage": None if lineage is None else Lineage.read(lineage)})
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -387,6 +387,27 @@ class ChunkPage(Page):
     chunks: list[ChunkResponse]
 
 
+class LineageResponse(BaseModel):
+    """What a trained version was made of."""
+
+    method: str
+    objective: str
+    parameters: dict[str, Any]
+    seed: int
+    dataset: str
+    data_sha256: str
+    base: str
+    base_fingerprint: str
+    code_version: str
+    examples: int
+    steps: int
+    trainable: int
+    seconds: float
+    final_loss: float
+    job_id: str
+    documents: list[str]
+
+
 class AdapterVersionResponse(BaseModel):
     version: int
     sha256: str
@@ -394,6 +415,7 @@ class AdapterVersionResponse(BaseModel):
     rank: int
     state: Literal["registered", "resident"]
     created_at: datetime
+    lineage: LineageResponse | None = Field(None, description="How it was trained here; null for an uploaded one.")
 
 
 class AdapterResponse(BaseModel):

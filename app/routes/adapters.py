@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, File, Response, UploadFile
@@ -17,6 +18,7 @@ from app.schemas import (
     AdapterVersionResponse,
     DefaultAdapter,
     DefaultAdapterRequest,
+    LineageResponse,
     PromoteRequest,
     UploadedVersion,
 )
@@ -104,6 +106,7 @@ def _response(adapter: Adapter, workspace: Workspace, engine: Engine) -> Adapter
                 rank=v.rank,
                 state="resident" if workspace.adapters.ref(v).key in resident else "registered",
                 created_at=v.created_at,
+                lineage=None if v.lineage is None else LineageResponse(**asdict(v.lineage)),
             )
             for v in adapter.versions.values()
         ],

@@ -8,6 +8,7 @@ import pytest
 
 from adapters.engine import AdapterFacts
 from adapters.errors import InvalidAdapter, InvalidAdapterName, NoEarlierVersion, UnknownAdapter
+from adapters.lineage import Lineage
 from adapters.registry import AdapterRegistry
 
 
@@ -105,3 +106,25 @@ def test_an_unknown_adapter_is_refused_with_what_there_is(registry: AdapterRegis
     with pytest.raises(UnknownAdapter) as unknown:
         registry.select(wanted)
     assert unknown.value.available == ["base", "law"]
+
+
+LINEAGE = Lineage(
+    method="lora", objective="sft", parameters={"rank": 8}, seed=0, dataset="d1", data_sha256="ab", base="reader@1",
+    base_fingerprint="cd", code_version="0.1.0", examples=40, steps=25, trainable=1000, seconds=3.5, final_loss=0.25,
+    job_id="job-1", documents=("doc-1",),
+)  # fmt: skip
+
+
+def test_a_trained_versions_lineage_is_kept_and_an_uploaded_one_has_none(
+    registry: AdapterRegistry, tmp_path: Path
+) -> None:
+    registry.add("law", b"{}", b"a", accept)
+    registry.add("law", b"{}", b"b", accept, LINEAGE)
+    for seen in (registry, AdapterRegistry(tmp_path / "adapters")):
+        assert [version.lineage for version in seen.get("law").versions.values()] == [None, LINEAGE]
+
+
+def test_a_training_job_that_registers_again_makes_no_second_version(registry: AdapterRegistry) -> None:
+    first = registry.add("law", b"{}", b"a", accept, LINEAGE)
+    assert registry.add("law", b"{}", b"a", accept, LINEAGE) == first
+    assert list(registry.get("law").versions) == [1]
