@@ -86,8 +86,8 @@ def vectors_at(
     """Vectors float32 ``[dimension]`` of chunks given as (document id, position), of those that are there."""
     rows = connection.execute(
         "SELECT document_id, position, vector FROM json_each(?) AS wanted "
-        "JOIN chunks ON document_id = wanted.value ->> 0 AND position = wanted.value ->> 1 "
-        "JOIN vectors ON chunk = number",
+        "CROSS JOIN chunks ON document_id = wanted.value ->> 0 AND position = wanted.value ->> 1 "
+        "CROSS JOIN vectors ON chunk = number",
         (json.dumps([list(each) for each in found]),),
     )
     return {(row["document_id"], row["position"]): np.frombuffer(row["vector"], dtype=_VECTOR_TYPE) for row in rows}

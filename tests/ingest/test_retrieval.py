@@ -11,12 +11,14 @@ import pytest
 from ingest.corpus import Corpus
 from ingest.cross_encoder import CrossEncoderReranker
 from ingest.database import Database
+from ingest.document_store import passages
 from ingest.errors import InvalidFilter, RerankerUnavailable
 from ingest.fusion import diversify, fuse
-from ingest.records import NewDocument
+from ingest.records import NewDocument, PassageScores
 from ingest.retrieval import RetrievalOptions
 from ingest.schema import DOCUMENT_MIGRATIONS
 from ingest.splitting import SplitConfig
+from ingest.vector_store import vectors_at
 from tests.ingest.hashing_embedder import HashingEmbedder
 from tests.ingest.test_corpus import InProcessParser
 
@@ -138,6 +140,47 @@ def test_what_is_deleted_is_found_by_no_stage(make: MakeCorpus) -> None:
     corpus.delete(gone)
     options = RetrievalOptions(diversity=0.5, expand=2)
     assert [p.document_id for p in corpus.search("turbine one", 5, options=options)] == [stays]
+
+
+def test_looking_up_passages_costs_the_same_however_many_documents_there_are(tmp_path: Path) -> None:
+    database = Database(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
+    corpus = Corpus(database, HashingEmbedder())
+    first = ingest(corpus, "The turbine turns in the hall.")
+    few = _steps_to_look_up(database, first)
+    with database.write() as connection:
+        for table in ("documents", "chunks"):
+            columns = [row["name"] for row in connection.execute(f"PRAGMA table_info({table})")][1:]
+            changed = {"id": "'copy ' || n", "sha256": "n", "document_id": "'copy ' || n"}
+            connection.execute(
+                f"WITH RECURSIVE copies (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copies LIMIT 3000) "
+                f"INSERT INTO {table} ({', '.join(map(quoted, columns))}) "
+                f"SELECT {', '.join(changed.get(column, quoted(column)) for column in columns)} FROM {table}, copies"
+            )
+    assert _steps_to_look_up(database, first) <= few
+    database.close()
+
+
+def quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _steps_to_look_up(database: Database, document_id: str) -> int:
+    """How many steps SQLite takes to look up the document's passage."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with database.read() as connection:
+        connection.set_progress_handler(count, 1)
+        found = passages(connection, [1], [1.0], [PassageScores()])
+        places = vectors_at(connection, [(document_id, 0)])
+        connection.set_progress_handler(None, 1)
+    assert [passage.document_id for passage in found] == [document_id]
+    assert list(places) == [(document_id, 0)]
+    return steps
 
 
 def test_a_word_that_tells_little_weighs_little() -> None:
