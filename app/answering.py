@@ -80,6 +80,7 @@ async def answer(
     request_id: str,
     *,
     grounded: bool = True,
+    keep: bool = True,
 ) -> AsyncGenerator[Retrieved | AnswerPiece | AskResponse]:
     """Answer a question: first what was retrieved, then the answer as it grows, last the whole response.
 
@@ -88,6 +89,7 @@ async def answer(
     Args:
         template: how a language model is asked.
         grounded: False: retrieve nothing and let a language model answer from the conversation.
+        keep: keep the answer, so that feedback can be given on it.
     """
     began = time.perf_counter()
     history = tuple(Turn(turn.question, turn.answer) for turn in request.history)
@@ -118,7 +120,7 @@ async def answer(
         elif isinstance(event, Done):
             citations = await asyncio.to_thread(_citations, workspace, event.spans, passages, engine.generates)
             ended = time.perf_counter()
-            yield AskResponse(
+            response = AskResponse(
                 request_id=request_id,
                 answer=event.answer,
                 abstained=event.abstained,
@@ -139,6 +141,9 @@ async def answer(
                     "total": _milliseconds(ended - began),
                 },
             )
+            if keep:
+                workspace.answers.note(request, response)
+            yield response
 
 
 async def _rewritten(engine: Engine, tenant_id: str, question: str, history: tuple[Turn, ...]) -> str | None:

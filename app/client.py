@@ -216,6 +216,10 @@ class LorebaseClient:
         except httpx.HTTPError as error:
             raise _unreachable(error) from error
 
+    def give_feedback(self, request_id: str, rating: int | None = None, correction: str | None = None) -> None:
+        """Say of an answer whether it was good (1) or bad (-1), or what it should have been."""
+        self._send("POST", "/feedback", json=_given(request_id=request_id, rating=rating, correction=correction))
+
     def adapters(self) -> AdapterList:
         """The tenant's adapters."""
         return self._get(AdapterList, "/adapters")

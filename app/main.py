@@ -10,7 +10,19 @@ from fastapi import FastAPI
 
 from app.access import Access
 from app.problems import install_problem_handlers
-from app.routes import adapters, documents, health, jobs, openai, questions, splitting, templates, tenants
+from app.routes import (
+    adapters,
+    documents,
+    feedback,
+    health,
+    jobs,
+    openai,
+    policy,
+    questions,
+    splitting,
+    templates,
+    tenants,
+)
 from app.schemas import IngestRequest
 from app.service import Service
 
@@ -38,7 +50,19 @@ def create_app(service: Service) -> FastAPI:
     app.openapi = lambda: _complete(describe())  # type: ignore[method-assign]
     install_problem_handlers(app)
     app.add_middleware(Access, principal=service.directory.principal, max_body_bytes=service.settings.max_body_bytes)
-    for routes in (health, documents, jobs, questions, splitting, adapters, templates, openai, tenants):
+    for routes in (
+        health,
+        documents,
+        jobs,
+        questions,
+        splitting,
+        feedback,
+        policy,
+        adapters,
+        templates,
+        openai,
+        tenants,
+    ):
         app.include_router(routes.router)
     return app
 

@@ -20,6 +20,7 @@ from app.completion import EngineCompletion
 from app.ingestion import Ingestion
 from app.job_worker import JobWorker
 from app.jobs import Backlog
+from app.life.answers import AnswerWriter, Retention
 from app.settings import BUILTIN, NO_RERANKER, Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
 from app.workspace import Workspace, Workspaces
@@ -94,6 +95,7 @@ class Service:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
         self._backlog = Backlog(settings.max_pending_total)
         self.worker = JobWorker(self._ingestion)
+        self._answer_writer = AnswerWriter()
         self.workspaces = Workspaces(
             settings.data / "tenants",
             self.directory,
@@ -117,6 +119,7 @@ class Service:
         self._loader.join()
         self.engine.close()
         self._parser.close()
+        self._answer_writer.stop()
         self.workspaces.close()
         self._background.shutdown()
         self.directory.close()
@@ -176,6 +179,8 @@ class Service:
             ),
             english_only=BUILTIN in (self.settings.model, self.settings.embedder),
             retrieval=RetrievalOptions(self.settings.retrieval_mode, candidates=self.settings.rerank_candidates),
+            retention=Retention(self.settings.answers_kept, self.settings.answers_days, self.settings.feedback_kept),
+            wake_writer=self._answer_writer.wake,
         )
 
 

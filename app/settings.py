@@ -75,6 +75,13 @@ class Settings(BaseSettings):
     max_pending_total: int = Field(
         100_000, ge=1, description="Documents of all tenants that may wait to be ingested; more are answered 429."
     )
+    answers_kept: int = Field(
+        10_000,
+        ge=0,
+        description="Answers kept of one tenant so that feedback can be given on them; 0: none, and no feedback.",
+    )
+    answers_days: float = Field(30.0, gt=0, description="Days an answer without feedback is kept.")
+    feedback_kept: int = Field(100_000, ge=1, description="Answers with feedback kept of one tenant.")
     chunk_size: int = Field(1000, ge=100, le=8000, description="Longest chunk, in characters.")
     parse_pages: int = Field(5_000, ge=1, description="Most pages of one PDF, or slides of one presentation.")
     parse_rows: int = Field(200_000, ge=1, description="Most rows of one spreadsheet, CSV or JSON Lines file.")

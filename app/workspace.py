@@ -17,6 +17,8 @@ from pathlib import Path
 from adapters import AdapterRegistry
 from app.ingestion import Ingestion
 from app.jobs import JOB_MIGRATIONS
+from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention
+from app.life.policy import POLICY_MIGRATIONS, PolicyStore
 from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
 from app.tenants import TenantDirectory
 from ingest import DOCUMENT_MIGRATIONS, Corpus, Database, DatabaseClosed, RetrievalOptions
@@ -31,6 +33,8 @@ class Workspace:
         open_ingestion: given the database and the corpus, what brings documents into it.
         retrieval: the stages a query goes through unless it says otherwise.
         english_only: whether a default model, which knows English only, embeds or answers here.
+        retention: how much is kept of answers.
+        wake_writer: told when there are answers to write.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class Workspace:
         open_ingestion: Callable[[Database, Corpus], Ingestion],
         english_only: bool,
         retrieval: RetrievalOptions,
+        retention: Retention,
+        wake_writer: Callable[[AnswerStore], None],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
@@ -48,13 +54,21 @@ class Workspace:
         self.retrieval = retrieval
         self.database = Database(
             folder / "lorebase.db",
-            {"documents": DOCUMENT_MIGRATIONS, "jobs": JOB_MIGRATIONS, "templates": TEMPLATE_MIGRATIONS},
+            {
+                "documents": DOCUMENT_MIGRATIONS,
+                "jobs": JOB_MIGRATIONS,
+                "templates": TEMPLATE_MIGRATIONS,
+                "policy": POLICY_MIGRATIONS,
+                "answers": ANSWER_MIGRATIONS,
+            },
         )
         self.corpus = make_corpus(self.database)
         self.adapters = AdapterRegistry(folder / "adapters")
         self.ingestion = open_ingestion(self.database, self.corpus)
         self.jobs = self.ingestion.jobs
         self.templates = TemplateStore(self.database)
+        self.policy = PolicyStore(self.database)
+        self.answers = AnswerStore(self.database, retention, lambda: self.policy.current.keep_answers, wake_writer)
 
     def held_bytes(self) -> int:
         """About how much memory the index and the database's connections hold."""
@@ -69,6 +83,7 @@ class Workspace:
         """Close everything; what is unfinished goes on when the tenant is opened again."""
         with contextlib.suppress(sqlite3.Error, DatabaseClosed):
             self.ingestion.leave()
+        self.answers.write_waiting()
         self.corpus.close()
         self.database.close()
 

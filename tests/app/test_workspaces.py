@@ -11,6 +11,7 @@ import pytest
 
 from app.ingestion import Ingestion
 from app.jobs import Backlog
+from app.life.answers import Retention
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.workspace import Workspace, Workspaces
 from ingest import Corpus, Database, IndexOptions, NewDocument, ParserProcess, RetrievalOptions
@@ -40,6 +41,8 @@ def workspaces(folder: Path, directory: TenantDirectory, budget: int, most_open:
             ),
             english_only=False,
             retrieval=RetrievalOptions(),
+            retention=Retention(),
+            wake_writer=lambda _: None,
         )
 
     return Workspaces(folder / "tenants", directory, make, budget, most_open)

@@ -1,0 +1,56 @@
+"""What a tenant has decided about its adapters and about what is kept: one row of its database, read from memory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from ingest import Database
+
+OnErasure = Literal["warn", "block", "retrain"]
+POLICY_MIGRATIONS = [
+    """
+    CREATE TABLE policy (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        body TEXT NOT NULL              -- JSON: what differs from the defaults
+    );
+    """
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A tenant's decisions.
+
+    Attributes:
+        keep_answers: keep the texts of answers (question, answer, passages), so that feedback can be trained on. False:
+            only which version answered, and how confidently.
+    """
+
+    keep_answers: bool = True
+
+
+class PolicyStore:
+    """The policy in one tenant's database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        with database.read() as connection:
+            row = connection.execute("SELECT body FROM policy").fetchone()
+        stored = json.loads(row["body"]) if row else {}
+        known = {field.name for field in fields(Policy)}
+        self._policy = Policy(**{name: value for name, value in stored.items() if name in known})
+
+    @property
+    def current(self) -> Policy:
+        """The policy as it stands."""
+        return self._policy
+
+    def change(self, **decisions: Any) -> Policy:
+        """Change some decisions, keep the others; the new policy."""
+        with self._database.write() as connection:
+            policy = replace(self._policy, **decisions)
+            connection.execute("INSERT OR REPLACE INTO policy VALUES (1, ?)", (json.dumps(asdict(policy)),))
+        self._policy = policy
+        return policy
