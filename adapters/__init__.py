@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from adapters.causal import CausalEngine
     from adapters.engine import (
         AdapterFacts,
+        AdapterMemory,
         AdapterRef,
         Deliver,
         Done,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     )
     from adapters.lineage import Lineage
     from adapters.reader import ReaderEngine
-    from adapters.registry import BASE, Adapter, AdapterRegistry, AdapterVersion, Selection, check_name
+    from adapters.registry import BASE, Adapter, AdapterRegistry, AdapterVersion, Selection, check_name, pinned_in
     from adapters.reranker import EmbeddedReranker, reranker_is_there
     from adapters.template import (
         ABSTENTION,
@@ -41,13 +42,15 @@ if TYPE_CHECKING:
 _HOME = {
     "adapters.causal": ["CausalEngine"],
     "adapters.engine": [
-        "AdapterFacts", "AdapterRef", "Deliver", "Done", "Engine", "Event", "Failed", "PassageRead", "Row",
-        "Span", "Submission", "Token",
+        "AdapterFacts", "AdapterMemory", "AdapterRef", "Deliver", "Done", "Engine", "Event", "Failed", "PassageRead",
+        "Row", "Span", "Submission", "Token",
     ],
     "adapters.lineage": ["Lineage"],
     "adapters.reader": ["ReaderEngine"],
     "adapters.reranker": ["EmbeddedReranker", "reranker_is_there"],
-    "adapters.registry": ["BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection", "check_name"],
+    "adapters.registry": [
+        "BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection", "check_name", "pinned_in",
+    ],
     "adapters.template": [
         "ABSTENTION", "DEFAULT_TEMPLATE", "Example", "Passage", "PromptTemplate", "Turn", "check_template",
     ],
@@ -60,6 +63,7 @@ __all__ = [
     "DEFAULT_TEMPLATE",
     "Adapter",
     "AdapterFacts",
+    "AdapterMemory",
     "AdapterRef",
     "AdapterRegistry",
     "AdapterVersion",
@@ -84,6 +88,7 @@ __all__ = [
     "Turn",
     "check_name",
     "check_template",
+    "pinned_in",
     "reranker_is_there",
 ]
 

@@ -7,7 +7,7 @@ an opaque word for fairness between owners, `cache_salt` an opaque word that kee
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -135,6 +135,28 @@ class AdapterFacts:
     targets: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class AdapterMemory:
+    """Which adapters are in memory, by `AdapterRef.key`; all others are only registered.
+
+    Attributes:
+        resident: bytes that each one in memory holds.
+        loading: those on their way there.
+        pinned: those that stay.
+        loads, hits, evictions: how often an adapter was read from disk, was there when a row asked for it, made room.
+        load_seconds: time that the loads took, together.
+    """
+
+    budget_bytes: int = 0
+    resident: Mapping[str, int] = field(default_factory=dict)
+    loading: frozenset[str] = frozenset()
+    pinned: frozenset[str] = frozenset()
+    loads: int = 0
+    hits: int = 0
+    evictions: int = 0
+    load_seconds: float = 0.0
+
+
 class Submission(Protocol):
     """A row under way."""
 
@@ -145,7 +167,7 @@ class Submission(Protocol):
 class Engine(Protocol):
     """Answers rows, each on its own adapter, in shared batches.
 
-    `submit` may be called from any thread. ``deliver`` is called from the engine's own thread with zero or more
+    `submit` may be called from any thread. ``deliver`` is called from the engine's own threads with zero or more
     PassageRead and Token events, then exactly one Done or Failed; it must not block.
     """
 
@@ -177,11 +199,22 @@ class Engine(Protocol):
     def prepare(self, adapter: AdapterRef) -> None:
         """Make an adapter resident, checking its hash; blocks on disk. Raises InvalidAdapter."""
 
-    def unload(self, adapter: AdapterRef) -> None:
-        """Let go of a resident adapter once no row uses it; a later row makes it resident again."""
+    def prefetch(self, adapter: AdapterRef, share_key: str = "") -> None:
+        """Begin to make an adapter resident, for a row that will come in a moment, and return at once. What goes wrong
+        is told to the row."""
 
-    def resident(self) -> dict[str, int]:
-        """Bytes held by each resident adapter, by `AdapterRef.key`."""
+    def pin(self, adapter: AdapterRef) -> None:
+        """Make an adapter resident, in the background, and keep it so. Raises AdapterMemoryFull."""
+
+    def unpin(self, adapter: AdapterRef) -> None:
+        """Let a pinned adapter make room for others again. Idempotent."""
+
+    def unload(self, adapter: AdapterRef) -> None:
+        """Let go of a resident adapter, pinned or not, once no row uses it; a later row makes it resident again."""
+
+    def adapter_memory(self) -> AdapterMemory:
+        """Which adapters are in memory, and what happened there so far."""
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
-        """Queue a row. Raises RequestTooLong, QueueFull, ModelUnavailable, InvalidAdapter."""
+        """Queue a row and return at once; its adapter is made resident meanwhile, and a row whose adapter is refused
+        hears Failed with InvalidAdapter. Raises RequestTooLong, QueueFull, ModelUnavailable, InvalidAdapter."""

@@ -7,6 +7,7 @@ AdapterError
 ├── InvalidAdapterName    a name is malformed or reserved
 ├── NoActiveVersion       no version is promoted
 ├── NoEarlierVersion      nothing to roll back to
+├── AdapterMemoryFull     another pinned adapter would leave no room for the others
 ├── RequestTooLong        a question or prompt does not fit the model's context
 ├── QueueFull             too many rows are waiting
 ├── NotSupported          this engine cannot do what the row asks for
@@ -56,6 +57,10 @@ class NoActiveVersion(AdapterError):
 
 class NoEarlierVersion(AdapterError):
     """There is no earlier active version to roll back to."""
+
+
+class AdapterMemoryFull(AdapterError):
+    """Another pinned adapter would leave no room for adapters that are not pinned."""
 
 
 class RequestTooLong(AdapterError):

@@ -10,8 +10,9 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from adapters.base_model import (
 )
 from adapters.engine import (
     AdapterFacts,
+    AdapterMemory,
     AdapterRef,
     Deliver,
     Done,
@@ -41,12 +43,12 @@ from adapters.engine import (
 from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, NotSupported, QueueFull, RequestTooLong
 from adapters.fair_queue import FairQueue
 from adapters.lora_stack import LoadedLora
-from adapters.pool import AdapterPool
+from adapters.pool import AdapterPool, Lease
 from adapters.row_lora import BatchComposition, Plan, load_lora, put_row_lora, segments_of
 from adapters.spans import Calibration, Window, best_span, windows_of
 from adapters.squad import normalize_answer
 from adapters.under_way import UnderWay
-from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora
+from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora, tensor_bytes
 
 _log = logging.getLogger(__name__)
 WINDOW_TOKENS = 384
@@ -60,14 +62,19 @@ _PROBE = ("What does the probe measure?", "The probe measures whether an adapter
 class _Reading(UnderWay):
     """A row under way: its windows not yet read, and the best span of each passage so far."""
 
-    adapter: LoadedLora | None
+    forget: Callable[[_Reading], None]
     question: list[int]
     passages: list[Any]  # tokenizers.Encoding
     waiting: deque[tuple[int, Window]]
     left: list[int]
     best: list[tuple[int, int, float] | None]
+    lease: Lease | None = None
     prompt_tokens: int = 0
     ended: bool = False
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.forget(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class _Pair:
 
     @property
     def adapter(self) -> LoadedLora | None:
-        return self.reading.adapter
+        return self.reading.lease.adapter if self.reading.lease else None
 
 
 class ReaderEngine:
@@ -108,11 +115,12 @@ class ReaderEngine:
         self._dtype = reader_dtype(dtype)
         self._max_waiting = max_waiting
         self._batch_tokens = batch_tokens
-        self._pool = AdapterPool(self._load_adapter, adapter_budget_bytes)
+        self._pool = AdapterPool(self._load_adapter, self._bytes_of, adapter_budget_bytes)
         self._composition = BatchComposition()
         self._forward_lock = threading.Lock()
         self._change = threading.Condition()
         self._queue: FairQueue[_Reading] = FairQueue()
+        self._loading: set[_Reading] = set()  # whose adapter is not in memory yet
         self._rows = 0
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -157,23 +165,36 @@ class ReaderEngine:
             self._change.notify_all()
         if self._thread is not None:
             self._thread.join()
+        self._pool.close()
 
     def check(self, folder: Path) -> AdapterFacts:
         files = self._read_adapter(folder)
         sha256 = sha256_of(folder / ADAPTER_WEIGHTS)
         adapter = load_lora(files, "candidate", self._dtype)
+        self._pool.check_size(adapter.bytes)
         check_effect(self._probe(None), self._probe(adapter))
         return AdapterFacts(sha256, (folder / ADAPTER_WEIGHTS).stat().st_size, files.rank, tuple(sorted(files.factors)))
 
     def prepare(self, adapter: AdapterRef) -> None:
-        self._pool.acquire(adapter)
-        self._pool.release(adapter.key)
+        self._loaded()
+        self._pool.prepare(adapter)
+
+    def prefetch(self, adapter: AdapterRef, share_key: str = "") -> None:
+        if self._base is not None:
+            self._pool.prefetch(adapter, share_key)
+
+    def pin(self, adapter: AdapterRef) -> None:
+        self._loaded()
+        self._pool.pin(adapter)
+
+    def unpin(self, adapter: AdapterRef) -> None:
+        self._pool.unpin(adapter.key)
 
     def unload(self, adapter: AdapterRef) -> None:
         self._pool.unload(adapter.key)
 
-    def resident(self) -> dict[str, int]:
-        return self._pool.resident()
+    def adapter_memory(self) -> AdapterMemory:
+        return self._pool.memory()
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         self._loaded()
@@ -189,30 +210,48 @@ class ReaderEngine:
         windows = [windows_of(len(p.ids), room, WINDOW_STRIDE) if p.ids else [] for p in passages]
         reading = _Reading(
             row=row,
-            adapter=self._pool.acquire(row.adapter) if row.adapter else None,
             deliver=deliver,
+            forget=self._forget,
             question=question,
             passages=passages,
             waiting=deque((i, window) for i, of_one in enumerate(windows) for window in of_one),
             left=[len(of_one) for of_one in windows],
             best=[None] * len(passages),
         )
-        try:
-            self._enqueue(reading)
-        except AdapterError:
-            self._release(reading)
-            raise
-        return reading
-
-    def _enqueue(self, reading: _Reading) -> None:
         with self._change:
             if self._closing:
                 raise ModelUnavailable("The engine is shutting down.")
             if self._rows >= self._max_waiting:
                 raise QueueFull(f"{self._rows} questions are waiting already; try again in a moment.")
             self._rows += 1
-            self._queue.put(reading.row.share_key, reading)
-            self._change.notify_all()
+            if row.adapter is None:
+                self._queue.put(row.share_key, reading)
+                self._change.notify_all()
+                return reading
+            self._loading.add(reading)
+        reading.lease = self._pool.lease(row.adapter, partial(self._take_adapter, reading), row.share_key)
+        return reading
+
+    def _take_adapter(self, reading: _Reading, lease: Lease) -> None:
+        """A row's adapter is in memory, or cannot be loaded."""
+        with self._change:
+            reading.lease = lease
+            waited = reading in self._loading
+            self._loading.discard(reading)
+            if waited and lease.error is None:
+                self._queue.put(reading.row.share_key, reading)
+                self._change.notify_all()
+                return
+        if lease.error is not None:
+            reading.tell(Failed(lease.error))
+        self._end(reading)
+
+    def _forget(self, reading: _Reading) -> None:
+        """A cancelled row makes room at once; what of it stands in the running batch is read for nobody."""
+        with self._change:
+            self._loading.discard(reading)
+            self._queue.discard(reading.row.share_key, reading)
+        self._end(reading)
 
     def _work(self) -> None:
         while True:
@@ -228,7 +267,12 @@ class ReaderEngine:
             except Exception as error:
                 self._fail({id(p.reading): p.reading for p in pairs}.values(), error)
             if closing and not pairs:
-                return
+                break
+        with self._change:
+            left, self._loading = self._loading, set()
+        for reading in left:
+            reading.tell(Failed(ModelUnavailable("The engine is shutting down; ask again.")))
+            self._end(reading)
 
     def _take(self) -> tuple[list[_Pair], list[_Reading]]:
         """Windows for one batch, in turn from each share key, and readings with nothing to read."""
@@ -307,12 +351,14 @@ class ReaderEngine:
 
     def _end(self, reading: _Reading) -> None:
         """Give back what the reading held. Idempotent: a failing batch may hold readings that ended in it."""
-        if reading.ended:
-            return
-        reading.ended = True
-        self._release(reading)
         with self._change:
+            if reading.ended:
+                return
+            reading.ended = True
             self._rows -= 1
+            lease, reading.lease = reading.lease, None
+        if lease is not None:
+            self._pool.release(lease)
 
     def _conclude(self, reading: _Reading) -> Done:
         spans = sorted(
@@ -338,14 +384,12 @@ class ReaderEngine:
             reading.tell(Failed(known))
             self._end(reading)
 
-    def _release(self, reading: _Reading) -> None:
-        if reading.adapter is not None:
-            self._pool.release(reading.adapter.key)
-            reading.adapter = None
-
     def _load_adapter(self, ref: AdapterRef) -> LoadedLora:
         check_unchanged(ref)
         return load_lora(self._read_adapter(ref.folder), ref.key, self._dtype)
+
+    def _bytes_of(self, ref: AdapterRef) -> int:
+        return tensor_bytes(ref.folder / ADAPTER_WEIGHTS, self._dtype.itemsize)
 
     def _read_adapter(self, folder: Path) -> LoraFiles:
         base = self._loaded()

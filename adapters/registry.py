@@ -28,6 +28,7 @@ BASE = "base"
 RESERVED = frozenset({BASE, "default"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _REGISTRY = "registry.json"
+_NAMED = 20  # adapters that a message names at most
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,20 @@ class AdapterVersion:
 
 @dataclass
 class Adapter:
-    """A named adapter. ``active`` is the version that serves its bare name; ``history`` the versions active before."""
+    """A named adapter.
+
+    Attributes:
+        active: the version that serves its bare name.
+        history: the versions active before.
+        pinned: versions that are to stay in memory.
+    """
 
     name: str
     active: int | None = None
     next_version: int = 1
     history: list[int] = field(default_factory=list)
     versions: dict[int, AdapterVersion] = field(default_factory=dict)
+    pinned: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class AdapterRegistry:
         self._adapters: dict[str, Adapter] = {}
         self._default: str | None = None
         self._retired: dict[str, int] = {}
+        self._stored: dict[str, str] = {}  # each adapter as it stands in the file: a write encodes only what changed
         self._read()
         self._sweep()
 
@@ -150,7 +159,7 @@ class AdapterRegistry:
                 adapter.versions[version.version] = version
                 adapter.next_version += 1
                 self._adapters[name] = adapter
-                self._write()
+                self._write(name)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -172,7 +181,7 @@ class AdapterRegistry:
                 if adapter.active is not None:
                     adapter.history.append(adapter.active)
                 adapter.active = version.version
-                self._write()
+                self._write(name)
             return version
 
     def rollback(self, name: str) -> AdapterVersion:
@@ -182,7 +191,7 @@ class AdapterRegistry:
             if not adapter.history:
                 raise NoEarlierVersion(f"Adapter {name!r} has no earlier active version to roll back to.")
             adapter.active = adapter.history.pop()
-            self._write()
+            self._write(name)
             return adapter.versions[adapter.active]
 
     def set_default(self, name: str | None) -> None:
@@ -200,24 +209,52 @@ class AdapterRegistry:
             self._default = None if name == BASE else name
             self._write()
 
-    def remove(self, name: str) -> None:
+    def pin(self, name: str, number: int | None, *, pinned: bool = True) -> AdapterVersion:
+        """Note that a version, by default the active one, is to stay in memory, or no longer.
+
+        Raises:
+            UnknownAdapter: no such adapter or version.
+            NoActiveVersion: no version was named and none is active.
+        """
+        with self._lock:
+            adapter = self._get(name)
+            if number is None and adapter.active is None:
+                raise NoActiveVersion(f"Adapter {name!r} has no active version; name the version to pin.")
+            version = self._version(adapter, str(adapter.active if number is None else number))
+            if pinned != (version.version in adapter.pinned):
+                (adapter.pinned.append if pinned else adapter.pinned.remove)(version.version)
+                self._write(name)
+            return version
+
+    def pinned(self) -> list[AdapterRef]:
+        """Every version that is to stay in memory."""
+        with self._lock:
+            return [self.ref(a.versions[number]) for a in self._adapters.values() for number in a.pinned]
+
+    def remove(self, name: str) -> list[AdapterRef]:
         """Forget an adapter and delete its versions; its numbers are not given again, not even to a new adapter of
-        the same name. A default that named it becomes the base. Raises UnknownAdapter."""
+        the same name. A default that named it becomes the base. Raises UnknownAdapter.
+
+        Returns:
+            What engines know the versions by, so that they can let go of them.
+        """
         with self._lock:
             adapter = self._get(name)
             del self._adapters[name]
             self._retired[name] = adapter.next_version
             if self._default == name:
                 self._default = None
-            self._write()
+            self._write(name)
         for version in adapter.versions.values():
             shutil.rmtree(self._folder / version.folder, ignore_errors=True)
+        return [self.ref(version) for version in adapter.versions.values()]
 
     def _get(self, name: str) -> Adapter:
         adapter = self._adapters.get(name)
         if adapter is None:
             available = self._selectable()
-            has = ", ".join(available)
+            has, more = ", ".join(available[:_NAMED]), len(available) - _NAMED
+            has += f" and {more} more" if more > 0 else ""
             raise UnknownAdapter(f"There is no adapter {name[:80]!r}. You can use: {has}.", available)
         return adapter
 
@@ -238,7 +275,7 @@ class AdapterRegistry:
         return AdapterRef(version.sha256, self._folder / version.folder)
 
     def _read(self) -> None:
-        self._adapters, self._default, self._retired = {}, None, {}
+        self._adapters, self._default, self._retired, self._stored = {}, None, {}, {}
         try:
             state = json.loads((self._folder / _REGISTRY).read_bytes())
         except FileNotFoundError:
@@ -246,15 +283,20 @@ class AdapterRegistry:
         for name, entry in state["adapters"].items():
             versions = {int(number): _version(version) for number, version in entry["versions"].items()}
             self._adapters[name] = Adapter(**{**entry, "versions": versions})
+            self._stored[name] = json.dumps(entry)
         self._default, self._retired = state["default"], state["retired"]
 
-    def _write(self) -> None:
+    def _write(self, changed: str | None = None) -> None:
         """Publish the state; when that fails, memory goes back to what is on disk."""
-        adapters = {name: asdict(adapter) for name, adapter in self._adapters.items()}
-        state = {"default": self._default, "retired": self._retired, "adapters": adapters}
         temporary = self._folder / (_REGISTRY + ".tmp")
         try:
-            _write_durably(temporary, json.dumps(state, indent=1).encode())
+            if changed in self._adapters:
+                self._stored[changed] = json.dumps(asdict(self._adapters[changed]))
+            elif changed is not None:
+                del self._stored[changed]
+            adapters = ",\n".join(f"{json.dumps(name)}: {entry}" for name, entry in self._stored.items())
+            rest = json.dumps({"default": self._default, "retired": self._retired})
+            _write_durably(temporary, f'{rest[:-1]}, "adapters": {{\n{adapters}\n}}}}\n'.encode())
             os.replace(temporary, self._folder / _REGISTRY)
             _sync_folder(self._folder)
         except BaseException:
@@ -280,6 +322,20 @@ def check_name(name: str) -> None:
 def _version(stored: dict[str, Any]) -> AdapterVersion:
     lineage = stored.get("lineage")
     return AdapterVersion(**{**stored, "lineage": None if lineage is None else Lineage.read(lineage)})
+
+
+def pinned_in(folder: Path) -> list[AdapterRef]:
+    """The pinned versions of the registry in ``folder``, which need not be open; none when there is no registry."""
+    try:
+        state = json.loads((folder / _REGISTRY).read_bytes())
+    except FileNotFoundError:
+        return []
+    return [
+        AdapterRef(version["sha256"], folder / version["folder"])
+        for adapter in state["adapters"].values()
+        for number, version in adapter["versions"].items()
+        if int(number) in adapter.get("pinned", ())
+    ]
 
 
 def _write_durably(path: Path, content: bytes) -> None:

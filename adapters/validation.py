@@ -7,6 +7,7 @@ Knows peft's LoRA file format; knows no base model beyond the shapes it is hande
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
@@ -146,6 +147,17 @@ def check_effect(base: torch.Tensor, adapted: torch.Tensor) -> None:
         raise InvalidAdapter("not_finite", "The adapter makes the model's scores infinite or NaN.")
     if float((adapted - base).abs().max()) <= _NO_EFFECT * float(base.abs().max()):
         raise InvalidAdapter("no_effect", "The adapter changes nothing: its output equals the base model's.")
+
+
+def tensor_bytes(path: Path, number_bytes: int) -> int:
+    """Bytes that the tensors of a safetensors file take at ``number_bytes`` each, read from its header; 0 when it
+    cannot be read, which whoever loads it will say."""
+    try:
+        with safe_open(path, "pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return 0
+    return number_bytes * sum(math.prod(shape) for shape in shapes)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -92,6 +92,8 @@ async def answer(
         keep: keep the answer, so that feedback can be given on it.
     """
     began = time.perf_counter()
+    if selection is not None:
+        engine.prefetch(selection.ref, workspace.tenant_id)  # while passages are retrieved
     history = tuple(Turn(turn.question, turn.answer) for turn in request.history)
     rewritten = await _rewritten(engine, workspace.tenant_id, request.question, history) if grounded else None
     passages = await retrieve(workspace, request, rewritten or request.question) if grounded else []

@@ -71,6 +71,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     adapter_errors.InvalidAdapterName: (422, "invalid_adapter_name"),
     adapter_errors.NoActiveVersion: (409, "no_active_version"),
     adapter_errors.NoEarlierVersion: (409, "no_earlier_version"),
+    adapter_errors.AdapterMemoryFull: (409, "adapter_memory_full"),
     adapter_errors.RequestTooLong: (422, "too_long"),
     adapter_errors.InvalidTemplate: (422, "invalid_template"),
     adapter_errors.NotSupported: (422, "not_supported"),

@@ -413,7 +413,10 @@ class AdapterVersionResponse(BaseModel):
     sha256: str
     bytes: int
     rank: int
-    state: Literal["registered", "resident"]
+    state: Literal["registered", "loading", "resident"] = Field(
+        description="On disk; on its way into memory; in memory. A question makes a registered one resident."
+    )
+    pinned: bool = Field(False, description="Whether it stays in memory.")
     created_at: datetime
     lineage: LineageResponse | None = Field(None, description="How it was trained here; null for an uploaded one.")
 
@@ -438,6 +441,17 @@ class UploadedVersion(BaseModel):
 
 class PromoteRequest(Request):
     version: int = Field(ge=1, le=2**31)
+
+
+class PinRequest(Request):
+    pinned: bool = Field(True, description="False releases the pin.")
+    version: int | None = Field(None, ge=1, le=2**31, description="The active version unless given.")
+
+
+class PinnedVersion(BaseModel):
+    name: str
+    version: int
+    pinned: bool
 
 
 class ActiveVersion(BaseModel):

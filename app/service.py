@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from adapters import CausalEngine, EmbeddedReranker, Engine, ReaderEngine, reranker_is_there
+from adapters.errors import AdapterError
 from app.completion import EngineCompletion
 from app.ingestion import Ingestion
 from app.job_worker import JobWorker
@@ -147,6 +148,7 @@ class Service:
             return
         self._loaded.set()
         _log.info("ready", extra={"model": self.engine.name, "base": self.engine.fingerprint[:16]})
+        self._pin_adapters()
         for tenant_id in self.directory.unfinished():
             self.worker.wake(tenant_id)
         self.worker.start()
@@ -156,8 +158,19 @@ class Service:
         """Whether the engine is a language model, which writes text of its own."""
         return self.settings.model != BUILTIN
 
+    def _pin_adapters(self) -> None:
+        """Bring what is pinned back into memory. After a smaller budget was set, what no longer fits stays on disk."""
+        for ref in self.workspaces.pinned():
+            try:
+                self.engine.pin(ref)
+            except AdapterError as error:
+                _log.warning("a pinned adapter stays on disk: %s", error)
+
     def remove_tenant(self, tenant_id: str) -> bool:
         """Erase a tenant and all it owns, also while its jobs run. False when there is no such tenant."""
+        workspace = self.workspaces.get(tenant_id)
+        for ref in workspace.adapters.pinned() if workspace is not None else ():
+            self.engine.unload(ref)
         removed = self.workspaces.remove(tenant_id)
         self._backlog.forget(tenant_id)
         return removed

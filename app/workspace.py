@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from adapters import AdapterRegistry
+from adapters import AdapterRef, AdapterRegistry, pinned_in
 from app.ingestion import Ingestion
 from app.jobs import JOB_MIGRATIONS
 from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention
@@ -23,6 +23,7 @@ from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
 from app.tenants import TenantDirectory
 from ingest import DOCUMENT_MIGRATIONS, Corpus, Database, DatabaseClosed, RetrievalOptions
 
+_ADAPTERS = "adapters"
 _CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
 
@@ -63,7 +64,7 @@ class Workspace:
             },
         )
         self.corpus = make_corpus(self.database)
-        self.adapters = AdapterRegistry(folder / "adapters")
+        self.adapters = AdapterRegistry(folder / _ADAPTERS)
         self.ingestion = open_ingestion(self.database, self.corpus)
         self.jobs = self.ingestion.jobs
         self.templates = TemplateStore(self.database)
@@ -143,6 +144,10 @@ class Workspaces:
             workspace.close()
         shutil.rmtree(self._folder / tenant_id, ignore_errors=True)
         return True
+
+    def pinned(self) -> list[AdapterRef]:
+        """The pinned adapter versions of all tenants, without opening any."""
+        return [ref for t in self._directory.tenants() for ref in pinned_in(self._folder / t.id / _ADAPTERS)]
 
     def sweep(self) -> None:
         """Delete folders of tenants that are gone, left by a crash during `remove`."""

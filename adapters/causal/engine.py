@@ -8,31 +8,30 @@ prompts; knows no tenants, no documents, no HTTP. One thread owns the model; wha
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from adapters.base_model import ADAPTER_WEIGHTS, sha256_of
+from adapters.causal.answering import Answering, row_error
 from adapters.causal.model import CausalModel, load_causal_model
 from adapters.causal.runner import PROBE_TOKENS, Lane, ModelRunner
 from adapters.causal.sampling import choose, generator_of
 from adapters.causal.text import AnswerText
-from adapters.engine import AdapterFacts, AdapterRef, Deliver, Failed, Row, Submission, Token
+from adapters.engine import AdapterFacts, AdapterMemory, AdapterRef, Deliver, Failed, Row, Submission
 from adapters.errors import AdapterError, ModelUnavailable, QueueFull, RequestTooLong
 from adapters.fair_queue import FairQueue
 from adapters.lora_stack import LoadedLora
-from adapters.pool import AdapterPool
-from adapters.prompt import Prompt, pack, render
+from adapters.pool import AdapterPool, Lease
+from adapters.prompt import pack, render
 from adapters.row_lora import load_lora
 from adapters.template import Passage
-from adapters.under_way import UnderWay
-from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora
+from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora, tensor_bytes
 
 _log = logging.getLogger(__name__)
 _PROBE = Row(
@@ -42,37 +41,6 @@ _PROBE = Row(
 _CLOSING = "The engine is shutting down; ask again."
 
 Effect = tuple[torch.Tensor, torch.Tensor]
-
-
-@dataclass(eq=False, kw_only=True)
-class _Answering(UnderWay):
-    """A row under way; ``lane`` is its place in the model once it is admitted."""
-
-    prompt: Prompt
-    adapter: LoadedLora | None
-    text: AnswerText
-    generator: torch.Generator | None
-    forget: Callable[[_Answering], None]
-    lane: Lane | None = None
-
-    def cancel(self) -> None:
-        super().cancel()
-        self.forget(self)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that must be held for it at most: of its longest answer, the last is never read again."""
-        return len(self.prompt.token_ids) + max(1, self.row.max_tokens) - 1
-
-    def push(self, token_id: int, log_probability: float) -> None:
-        """Take one generated token and tell what follows from it."""
-        if not math.isfinite(log_probability):
-            self.tell(Failed(AdapterError("The model's scores are not finite; try another adapter or dtype.")))
-            return
-        if shown := self.text.push(token_id, log_probability):
-            self.tell(Token(shown))
-        if self.text.finish_reason is not None:
-            self.tell(self.text.done(self.row, self.prompt))
 
 
 class CausalEngine:
@@ -88,7 +56,7 @@ class CausalEngine:
         device: ``auto`` (the first GPU, else the CPU) or a torch device.
         max_batch: rows that are in the model at once at most.
         max_waiting: rows that may wait; one more is refused with QueueFull.
-        adapter_budget_bytes: memory for resident adapters that no row is using.
+        adapter_budget_bytes: memory for resident adapters. A row waits until its adapter has room.
         kv_budget_bytes: memory for the keys and values of rows in the model. A row waits until its prompt and longest
             answer fit; one that never can is refused with RequestTooLong.
         prefill_tokens: tokens of prompts that are read in one step at most, beside the rows that generate.
@@ -109,12 +77,13 @@ class CausalEngine:
         self._source, self._dtype, self._device = model, dtype, device
         self._max_batch, self._max_waiting = max_batch, max_waiting
         self._kv_budget, self._prefill_tokens = kv_budget_bytes, prefill_tokens
-        self._pool = AdapterPool(self._read_resident, adapter_budget_bytes)
+        self._pool = AdapterPool(self._read_resident, self._bytes_of, adapter_budget_bytes)
         self._packing = threading.Lock()  # a tokenizer may be used by one thread at a time
         self._change = threading.Condition()
-        self._queue: FairQueue[_Answering] = FairQueue()
+        self._queue: FairQueue[Answering] = FairQueue()
+        self._loading: set[Answering] = set()  # whose adapter is not in memory yet
         self._probes: deque[tuple[LoadedLora, Future[Effect]]] = deque()
-        self._running: list[_Answering] = []  # in order of admission; the engine's thread alone changes it
+        self._running: list[Answering] = []  # in order of admission; the engine's thread alone changes it
         self._thread: threading.Thread | None = None
         self._closing = False
         self._failure: str | None = None
@@ -159,39 +128,51 @@ class CausalEngine:
             self._change.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        self._pool.close()
 
     def check(self, folder: Path) -> AdapterFacts:
         files = self._read(folder)
         path = folder / ADAPTER_WEIGHTS
         sha256 = sha256_of(path)
+        loaded = self._load_lora(files, sha256)
+        self._pool.check_size(loaded.bytes)
         future: Future[Effect] = Future()
         with self._change:
             self._refuse_when_over()
-            self._probes.append((self._load_lora(files, sha256), future))
+            self._probes.append((loaded, future))
             self._change.notify_all()
         check_effect(*future.result())
         return AdapterFacts(sha256, path.stat().st_size, files.rank, tuple(sorted(files.factors)))
 
     def prepare(self, adapter: AdapterRef) -> None:
         self._loaded()
-        self._pool.acquire(adapter)
-        self._pool.release(adapter.key)
+        self._pool.prepare(adapter)
+
+    def prefetch(self, adapter: AdapterRef, share_key: str = "") -> None:
+        if self._base is not None:
+            self._pool.prefetch(adapter, share_key)
+
+    def pin(self, adapter: AdapterRef) -> None:
+        self._loaded()
+        self._pool.pin(adapter)
+
+    def unpin(self, adapter: AdapterRef) -> None:
+        self._pool.unpin(adapter.key)
 
     def unload(self, adapter: AdapterRef) -> None:
         self._pool.unload(adapter.key)
 
-    def resident(self) -> dict[str, int]:
-        return self._pool.resident()
+    def adapter_memory(self) -> AdapterMemory:
+        return self._pool.memory()
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         base, runner = self._loaded()
         with self._packing:
             prompt = pack(row, base.tokenizer, context=base.context)
-        answering = _Answering(
+        answering = Answering(
             row=row,
             deliver=deliver,
             prompt=prompt,
-            adapter=None,
             text=AnswerText(base.tokenizer, max(1, row.max_tokens), base.eos_ids, prompt, row.stop),
             generator=generator_of(row),
             forget=self._forget,
@@ -202,22 +183,33 @@ class CausalEngine:
                 f"memory for keys and values holds {runner.cache.most_tokens} of one row. Ask with fewer passages or a "
                 "lower max_tokens."
             )
-        if row.adapter is not None:
-            answering.adapter = self._pool.acquire(row.adapter)
-        try:
-            self._enqueue(answering)
-        except AdapterError:
-            self._release(answering)
-            raise
-        return answering
-
-    def _enqueue(self, answering: _Answering) -> None:
         with self._change:
             self._refuse_when_over()
-            if len(self._queue) >= self._max_waiting:
-                raise QueueFull(f"{len(self._queue)} questions are waiting already; try again in a moment.")
-            self._queue.put(answering.row.share_key, answering)
-            self._change.notify_all()
+            waiting = len(self._queue) + len(self._loading)
+            if waiting >= self._max_waiting:
+                raise QueueFull(f"{waiting} questions are waiting already; try again in a moment.")
+            if row.adapter is None:
+                self._queue.put(row.share_key, answering)
+                self._change.notify_all()
+                return answering
+            self._loading.add(answering)
+        # Only what can run stands in the queue, so that no row waits for memory that those behind it hold.
+        answering.lease = self._pool.lease(row.adapter, partial(self._take, answering), row.share_key)
+        return answering
+
+    def _take(self, answering: Answering, lease: Lease) -> None:
+        """A row's adapter is in memory, or cannot be loaded."""
+        with self._change:
+            answering.lease = lease
+            waited = answering in self._loading
+            self._loading.discard(answering)
+            if waited and lease.error is None:
+                self._queue.put(answering.row.share_key, answering)
+                self._change.notify_all()
+                return
+        if lease.error is not None:
+            answering.tell(Failed(lease.error))
+        self._release(answering)
 
     def _refuse_when_over(self) -> None:
         if self._failure is not None:
@@ -225,10 +217,11 @@ class CausalEngine:
         if self._closing:
             raise ModelUnavailable(_CLOSING)
 
-    def _forget(self, answering: _Answering) -> None:
+    def _forget(self, answering: Answering) -> None:
         """A cancelled row that still waits makes room at once; one that runs leaves before the next step."""
         with self._change:
-            waited = self._queue.discard(answering.row.share_key, answering)
+            waited = answering in self._loading or self._queue.discard(answering.row.share_key, answering)
+            self._loading.discard(answering)
         if waited:
             self._release(answering)
 
@@ -244,7 +237,8 @@ class CausalEngine:
             if why != _CLOSING:
                 self._failure = why
             self._closing = True
-            left = [*self._running, *self._queue.drain()]
+            left = [*self._running, *self._queue.drain(), *self._loading]
+            self._loading.clear()
             probes, self._running = list(self._probes), []
             self._probes.clear()
         for answering in left:
@@ -290,7 +284,7 @@ class CausalEngine:
             answering.lane = Lane(slot, answering.adapter, answering.prompt.token_ids)
             self._running.append(answering)
 
-    def _next_work(self) -> list[tuple[_Answering, int]]:
+    def _next_work(self) -> list[tuple[Answering, int]]:
         """What each row does in this step: one token, or the next piece of its prompt while there is room."""
         work, room = [], self._prefill_tokens
         for answering in self._running:
@@ -305,7 +299,7 @@ class CausalEngine:
                 work.append((answering, count))
         return work
 
-    def _step(self, runner: ModelRunner, work: Sequence[tuple[_Answering, int]]) -> None:
+    def _step(self, runner: ModelRunner, work: Sequence[tuple[Answering, int]]) -> None:
         """Take a step; when it fails, each row alone, so that only those fail that must."""
         try:
             self._advance(runner, work)
@@ -317,10 +311,10 @@ class CausalEngine:
                         self._step(runner, [item])
                 return
             _log.exception("a row failed")
-            work[0][0].tell(Failed(_row_error(error)))
+            work[0][0].tell(Failed(row_error(error)))
             runner.probe()  # a model that cannot go on ends the engine here
 
-    def _advance(self, runner: ModelRunner, work: Sequence[tuple[_Answering, int]]) -> None:
+    def _advance(self, runner: ModelRunner, work: Sequence[tuple[Answering, int]]) -> None:
         by_lane = {answering.lane: answering for answering, _ in work}
         scores = runner.step([(answering.lane, count) for answering, count in work if answering.lane is not None])
         if not scores:
@@ -334,7 +328,7 @@ class CausalEngine:
                 answering.push(token_id, log_probability)
             except Exception as error:  # a tokenizer that cannot decode, say: the step itself has been taken
                 _log.exception("a row failed")
-                answering.tell(Failed(_row_error(error)))
+                answering.tell(Failed(row_error(error)))
 
     def _leave(self, runner: ModelRunner) -> None:
         """Rows that are over give back what they held."""
@@ -353,7 +347,7 @@ class CausalEngine:
                 token_ids = base.tokenizer.encode(prompt, add_special_tokens=False)[-min(base.context, PROBE_TOKENS) :]
             future.set_result(runner.effect(adapter, token_ids))
         except Exception as error:
-            future.set_exception(error if isinstance(error, AdapterError) else _row_error(error))
+            future.set_exception(error if isinstance(error, AdapterError) else row_error(error))
 
     def _read(self, folder: Path) -> LoraFiles:
         files = read_lora(folder)
@@ -365,22 +359,23 @@ class CausalEngine:
         return self._load_lora(self._read(ref.folder), ref.key)
 
     def _load_lora(self, files: LoraFiles, key: str) -> LoadedLora:
+        return load_lora(files, key, self._adapter_dtype, self._loaded()[0].device)
+
+    def _bytes_of(self, ref: AdapterRef) -> int:
+        return tensor_bytes(ref.folder / ADAPTER_WEIGHTS, self._adapter_dtype.itemsize)
+
+    @property
+    def _adapter_dtype(self) -> torch.dtype:
         base, _ = self._loaded()
         # Thin products in bfloat16 are far slower on a processor than in float32, and an adapter is small.
-        return load_lora(files, key, torch.float32 if base.device.type == "cpu" else base.dtype, base.device)
+        return torch.float32 if base.device.type == "cpu" else base.dtype
 
-    def _release(self, answering: _Answering) -> None:
-        if answering.adapter is not None:
-            self._pool.release(answering.adapter.key)
-            answering.adapter = None
+    def _release(self, answering: Answering) -> None:
+        if answering.lease is not None:
+            self._pool.release(answering.lease)
+            answering.lease = None
 
     def _loaded(self) -> tuple[CausalModel, ModelRunner]:
         if self._base is None or self._runner is None:
             raise ModelUnavailable("The base model is not loaded yet.")
         return self._base, self._runner
-
-
-def _row_error(error: Exception) -> AdapterError:
-    known = AdapterError(f"The model failed on this question ({type(error).__name__}); it may be asked again.")
-    known.__cause__ = error
-    return known

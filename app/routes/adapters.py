@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Response, UploadFile
 
-from adapters import BASE, Adapter, Engine
+from adapters import BASE, Adapter, AdapterMemory
+from adapters.errors import AdapterError
 from app.problems import Problem
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
 from app.schemas import (
@@ -19,6 +20,8 @@ from app.schemas import (
     DefaultAdapter,
     DefaultAdapterRequest,
     LineageResponse,
+    PinnedVersion,
+    PinRequest,
     PromoteRequest,
     UploadedVersion,
 )
@@ -31,10 +34,10 @@ CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 @router.get("")
 async def adapters(workspace: CurrentWorkspace, service: CurrentService) -> AdapterList:
     """The tenant's adapters and its default."""
-    registry = workspace.adapters
+    registry, memory = workspace.adapters, service.engine.adapter_memory()
     return AdapterList(
         default=registry.default or BASE,
-        adapters=[_response(registry.get(name), workspace, service.engine) for name in registry.names()],
+        adapters=[_response(registry.get(name), workspace, memory) for name in registry.names()],
     )
 
 
@@ -48,13 +51,14 @@ async def set_default(body: DefaultAdapterRequest, workspace: CurrentWorkspace) 
 @router.get("/{name}")
 async def adapter(name: str, workspace: CurrentWorkspace, service: CurrentService) -> AdapterResponse:
     """One adapter with its versions."""
-    return _response(workspace.adapters.get(name), workspace, service.engine)
+    return _response(workspace.adapters.get(name), workspace, service.engine.adapter_memory())
 
 
 @router.delete("/{name}", status_code=204)
-async def remove(name: str, workspace: CurrentWorkspace) -> Response:
+async def remove(name: str, workspace: CurrentWorkspace, service: CurrentService) -> Response:
     """Delete an adapter with all its versions. Requests that run on it finish."""
-    await asyncio.to_thread(workspace.adapters.remove, name)
+    for ref in await asyncio.to_thread(workspace.adapters.remove, name):
+        service.engine.unload(ref)
     return Response(status_code=204)
 
 
@@ -92,8 +96,33 @@ async def rollback(name: str, workspace: CurrentWorkspace) -> ActiveVersion:
     return ActiveVersion(name=name, version=version.version, sha256=version.sha256)
 
 
-def _response(adapter: Adapter, workspace: Workspace, engine: Engine) -> AdapterResponse:
-    resident = engine.resident()
+@router.post("/{name}/pin")
+async def pin(
+    name: str, workspace: CurrentWorkspace, engine: ReadyEngine, body: PinRequest | None = None
+) -> PinnedVersion:
+    """Keep a version in memory, also after a restart, so that no question waits for the disk; or no longer. A pin
+    belongs to its version: promoting another does not move it."""
+    body = body or PinRequest()
+    registry = workspace.adapters
+    version = await asyncio.to_thread(registry.pin, name, body.version, pinned=body.pinned)
+    if not body.pinned:
+        engine.unpin(registry.ref(version))
+    else:
+        try:
+            await asyncio.to_thread(engine.pin, registry.ref(version))
+        except AdapterError:
+            await asyncio.to_thread(registry.pin, name, version.version, pinned=False)
+            raise
+    return PinnedVersion(name=name, version=version.version, pinned=body.pinned)
+
+
+def _state(key: str, memory: AdapterMemory) -> Literal["registered", "loading", "resident"]:
+    if key in memory.resident:
+        return "resident"
+    return "loading" if key in memory.loading else "registered"
+
+
+def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory) -> AdapterResponse:
     return AdapterResponse(
         name=adapter.name,
         active=adapter.active,
@@ -104,7 +133,8 @@ def _response(adapter: Adapter, workspace: Workspace, engine: Engine) -> Adapter
                 sha256=v.sha256,
                 bytes=v.bytes,
                 rank=v.rank,
-                state="resident" if workspace.adapters.ref(v).key in resident else "registered",
+                state=_state(workspace.adapters.ref(v).key, memory),
+                pinned=v.version in adapter.pinned,
                 created_at=v.created_at,
                 lineage=None if v.lineage is None else LineageResponse(**asdict(v.lineage)),
             )

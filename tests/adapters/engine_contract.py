@@ -63,6 +63,18 @@ def ask(engine: Engine, rows: Sequence[Row]) -> list[Done]:
     return [h.done() for h in heard]
 
 
+def refusal(engine: Engine, row: Row) -> Exception:
+    """Why the engine does not answer a row, whether it says so at once or later."""
+    heard = Heard()
+    try:
+        engine.submit(row, heard)
+    except AdapterError as error:
+        return error
+    end = heard.end()
+    assert isinstance(end, Failed), end
+    return end.error
+
+
 @contextmanager
 def held(engine: Engine, row: Row) -> Iterator[None]:
     """Hold the engine's thread in the first event of ``row``, so that what is submitted meanwhile must wait."""
@@ -178,14 +190,42 @@ class EngineContract:
         before = ask(engine, rows)
         for adapter in adapters:
             engine.prepare(adapter)
-        assert set(engine.resident()) == {a.key for a in adapters}
-        assert all(held_bytes > 0 for held_bytes in engine.resident().values())
+        memory = engine.adapter_memory()
+        assert set(memory.resident) == {a.key for a in adapters}
+        assert all(held_bytes > 0 for held_bytes in memory.resident.values())
+        assert memory.loads == len(adapters)
         by_adapter = [ask(engine, [replace(row, adapter=a) for row in rows]) for a in adapters]
         assert all(same(a, b) for a, b in zip(before, ask(engine, rows), strict=True))
         for one, other in [(before, by_adapter[0]), (before, by_adapter[1]), (by_adapter[0], by_adapter[1])]:
             assert any(
                 a.answer != b.answer or abs(a.confidence - b.confidence) > 1e-4 for a, b in zip(one, other, strict=True)
             )
+
+    def test_a_prefetched_adapter_is_there_when_a_row_asks_for_it(
+        self, engine: Engine, rows: Sequence[Row], adapters: Sequence[AdapterRef]
+    ) -> None:
+        engine.prefetch(adapters[0], "anyone")
+        end = time.monotonic() + PATIENCE_S
+        while adapters[0].key not in engine.adapter_memory().resident:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        ask(engine, [replace(rows[0], adapter=adapters[0])])
+        memory = engine.adapter_memory()
+        assert (memory.loads, memory.hits) == (1, 1)
+
+    def test_a_pinned_adapter_is_resident_until_it_is_unloaded(
+        self, engine: Engine, rows: Sequence[Row], adapters: Sequence[AdapterRef]
+    ) -> None:
+        engine.pin(adapters[0])
+        assert engine.adapter_memory().pinned == {adapters[0].key}
+        engine.prepare(adapters[0])
+        engine.unpin(adapters[0])
+        engine.unpin(adapters[0])
+        assert engine.adapter_memory().pinned == frozenset()
+        engine.pin(adapters[0])
+        engine.unload(adapters[0])
+        memory = engine.adapter_memory()
+        assert (memory.pinned, dict(memory.resident)) == (frozenset(), {})
 
     def test_check_accepts_what_fits(self, engine: Engine, adapters: Sequence[AdapterRef]) -> None:
         for adapter in adapters:
@@ -209,8 +249,8 @@ class EngineContract:
         ):
             with pytest.raises(InvalidAdapter):
                 engine.prepare(bad)
-            with pytest.raises(InvalidAdapter):
-                engine.submit(replace(rows[0], adapter=bad), Heard())
+            assert isinstance(refusal(engine, replace(rows[0], adapter=bad)), InvalidAdapter)
+            engine.prefetch(bad)
         with pytest.raises(InvalidAdapter):
             engine.check(cut)
         with pytest.raises(InvalidAdapter):

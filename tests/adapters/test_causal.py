@@ -22,6 +22,7 @@ from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, Queu
 from adapters.fair_queue import FairQueue
 from adapters.prompt import Prompt, pack
 from adapters.template import ABSTENTION, Passage, PromptTemplate, Turn
+from adapters.validation import tensor_bytes
 from tests.adapters.engine_contract import PATIENCE_S, EngineContract, Heard, ask, held
 from tests.adapters.tiny_llama import make_lora, make_tiny_llama
 
@@ -135,10 +136,10 @@ def test_templates_and_history_stand_in_the_prompt(engine: CausalEngine) -> None
 
 def test_an_unloaded_adapter_comes_back_when_asked_for(engine: CausalEngine, adapters: Sequence[AdapterRef]) -> None:
     (before,) = ask(engine, [replace(ROWS[0], adapter=adapters[0])])
-    assert adapters[0].key in engine.resident()
+    assert adapters[0].key in engine.adapter_memory().resident
     engine.unload(adapters[0])
     ask(engine, ROWS[:1])  # the row that used it has given it back by now
-    assert engine.resident() == {}
+    assert engine.adapter_memory().resident == {}
     (after,) = ask(engine, [replace(ROWS[0], adapter=adapters[0])])
     assert after.answer == before.answer
 
@@ -276,11 +277,12 @@ def test_too_many_waiting_rows_are_refused(model: Path) -> None:
 
 
 def test_evicted_adapters_come_back(model: Path, adapters: Sequence[AdapterRef]) -> None:
-    engine = CausalEngine(model, adapter_budget_bytes=1)
+    budget = max(tensor_bytes(a.folder / ADAPTER_WEIGHTS, 4) for a in adapters)  # room for one at a time
+    engine = CausalEngine(model, adapter_budget_bytes=budget)
     engine.load()
     rows = [replace(ROWS[0], adapter=a) for a in (*adapters, None)]
     first = [ask(engine, [row])[0].answer for row in rows]
-    assert engine.resident() == {}
+    assert set(engine.adapter_memory().resident) == {adapters[1].key}
     assert [ask(engine, [row])[0].answer for row in rows] == first
     assert [d.answer for d in ask(engine, rows)] == first
     engine.close()
@@ -420,7 +422,7 @@ class TestCheck:
 
     def test_no_effect(self, engine: CausalEngine, model: Path, tmp_path: Path) -> None:
         assert self._reason(engine, make_lora(model, tmp_path / "zero", scale=0.0).folder) == "no_effect"
-        assert engine.resident() == {}
+        assert engine.adapter_memory().resident == {}
 
     @pytest.mark.parametrize(
         "field",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from adapters.engine import AdapterFacts
-from adapters.errors import InvalidAdapter, InvalidAdapterName, NoEarlierVersion, UnknownAdapter
+from adapters.errors import InvalidAdapter, InvalidAdapterName, NoActiveVersion, NoEarlierVersion, UnknownAdapter
 from adapters.lineage import Lineage
-from adapters.registry import AdapterRegistry
+from adapters.registry import AdapterRegistry, pinned_in
 
 
 def accept(folder: Path) -> AdapterFacts:
@@ -83,6 +84,42 @@ def test_everything_is_there_after_a_restart_and_stray_folders_are_gone(
     assert again.default == "law"
     assert again.select("law") == registry.select("law")
     assert not (tmp_path / "adapters" / "half-written").exists()
+
+
+def test_a_pin_belongs_to_a_version_and_is_there_after_a_restart(registry: AdapterRegistry, tmp_path: Path) -> None:
+    for content in (b"a", b"b"):
+        registry.add("law", b"{}", content, accept)
+    with pytest.raises(NoActiveVersion):
+        registry.pin("law", None)
+    registry.promote("law", 2)
+    assert registry.pin("law", None).version == registry.pin("law", 2).version == 2
+    assert registry.pin("law", 1).version == 1
+    registry.pin("law", 2, pinned=False)
+    folder = tmp_path / "adapters"
+    assert AdapterRegistry(folder).pinned() == pinned_in(folder) == registry.pinned()
+    assert [ref.sha256 for ref in registry.pinned()] == [b"a".hex()]
+    registry.remove("law")
+    assert pinned_in(folder) == pinned_in(tmp_path / "nowhere") == []
+
+
+def test_a_thousand_adapters_are_listed_and_looked_up(registry: AdapterRegistry, tmp_path: Path) -> None:
+    registry.add("a0000", b"{}", b"a", accept)
+    stored = tmp_path / "adapters" / "registry.json"
+    state = json.loads(stored.read_bytes())
+    entry = state["adapters"]["a0000"]
+    state["adapters"] = {name: {**entry, "name": name} for name in (f"a{i:04}" for i in range(1000))}
+    stored.write_text(json.dumps(state))
+    again = AdapterRegistry(tmp_path / "adapters")
+    again.promote("a0999", 1)
+    again.add("a0998", b"{}", b"b", accept)
+    again = AdapterRegistry(tmp_path / "adapters")
+    assert len(again.names()) == 1000
+    assert [again.get(name).next_version for name in ("a0997", "a0998")] == [2, 3]
+    selected = again.select("a0999")
+    assert selected is not None
+    with pytest.raises(UnknownAdapter, match="and 981 more") as unknown:
+        again.select("nobody")
+    assert len(str(unknown.value)) < 400
 
 
 def test_a_version_number_is_never_given_twice(registry: AdapterRegistry, tmp_path: Path) -> None:

@@ -81,6 +81,27 @@ def test_the_listing_shows_versions_the_active_one_and_what_is_resident(
     assert tenant.get("/adapters").json()["adapters"] == []
 
 
+def test_a_pin_keeps_a_version_in_memory_and_is_told_in_the_listing(tenant: httpx.Client, folders: list[Path]) -> None:
+    upload(tenant, "sea", folders[0])
+    assert_problem(tenant.post("/adapters/sea/pin"), 409, "no_active_version")
+    assert_problem(tenant.post("/adapters/land/pin"), 404, "unknown_adapter")
+    assert_problem(tenant.post("/adapters/sea/pin", json={"version": 2}), 404, "unknown_adapter")
+    tenant.post("/adapters/sea/promote", json={"version": 1})
+    assert tenant.post("/adapters/sea/pin").json() == {"name": "sea", "version": 1, "pinned": True}
+    states = set()
+    for _ in range(500):
+        (version,) = tenant.get("/adapters/sea").json()["versions"]
+        assert version["pinned"]
+        states.add(version["state"])
+        if version["state"] == "resident":
+            break
+    assert states <= {"registered", "loading", "resident"}
+    assert "resident" in states
+    released = tenant.post("/adapters/sea/pin", json={"pinned": False, "version": 1})
+    assert released.json() == {"name": "sea", "version": 1, "pinned": False}
+    assert not tenant.get("/adapters/sea").json()["versions"][0]["pinned"]
+
+
 @pytest.mark.parametrize(
     "wanted", ["nobody", "sea@9", "../sea", "SEA", "sea@", "sea@01", "sea@" + "9" * 4400, "x" * 5000, "default"]
 )

@@ -1,0 +1,69 @@
+"""One row of the language-model engine, from its submission to its last token.
+
+Knows its prompt, text, adapter and place in the model; knows no batch, no queue, no threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from adapters.causal.runner import Lane
+from adapters.causal.text import AnswerText
+from adapters.engine import Failed, Token
+from adapters.errors import AdapterError
+from adapters.lora_stack import LoadedLora
+from adapters.pool import Lease
+from adapters.prompt import Prompt
+from adapters.under_way import UnderWay
+
+
+@dataclass(eq=False, kw_only=True)
+class Answering(UnderWay):
+    """A row under way.
+
+    Attributes:
+        forget: called when it is cancelled.
+        lease: its hold on an adapter, once that is in memory.
+        lane: its place in the model, once it is admitted.
+    """
+
+    prompt: Prompt
+    text: AnswerText
+    generator: torch.Generator | None
+    forget: Callable[[Answering], None]
+    lease: Lease | None = None
+    lane: Lane | None = None
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.forget(self)
+
+    @property
+    def adapter(self) -> LoadedLora | None:
+        return self.lease.adapter if self.lease else None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that must be held for it at most: of its longest answer, the last is never read again."""
+        return len(self.prompt.token_ids) + max(1, self.row.max_tokens) - 1
+
+    def push(self, token_id: int, log_probability: float) -> None:
+        """Take one generated token and tell what follows from it."""
+        if not math.isfinite(log_probability):
+            self.tell(Failed(AdapterError("The model's scores are not finite; try another adapter or dtype.")))
+            return
+        if shown := self.text.push(token_id, log_probability):
+            self.tell(Token(shown))
+        if self.text.finish_reason is not None:
+            self.tell(self.text.done(self.row, self.prompt))
+
+
+def row_error(error: Exception) -> AdapterError:
+    """What a row is told when the model raises ``error``."""
+    known = AdapterError(f"The model failed on this question ({type(error).__name__}); it may be asked again.")
+    known.__cause__ = error
+    return known
