@@ -154,7 +154,7 @@ def tensor_bytes(path: Path, number_bytes: int) -> int:
     cannot be read, which whoever loads it will say."""
     try:
         with safe_open(path, "pt") as file:
-            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+            shapes: list[list[int]] = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     except (SafetensorError, OSError):
         return 0
     return number_bytes * sum(math.prod(shape) for shape in shapes)
