@@ -127,12 +127,18 @@ Deliver = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """What an engine found out about an adapter it accepts."""
+    """What an engine found out about an adapter it accepts.
+
+    Attributes:
+        rank: of low-rank products; for other kinds their width or number of learned tokens, 0 where there is none.
+        kind: such as ``lora`` or ``prefix_tuning``: see `adapters.kinds`.
+    """
 
     sha256: str
     bytes: int
     rank: int
     targets: tuple[str, ...] = field(default=())
+    kind: str = "lora"
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,45 @@ the stack from step to step; when the batch changes, only what joined is copied.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from adapters.kinds import AdaptionPrompt, Bottleneck
+
 OWN_PRODUCT = 8  # tokens from which on an adapter is multiplied by itself, without a copy into a stack
 _LEAST_RANK = 8
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """What an adapter does to a layer beside its low-rank product.
+
+    Attributes:
+        scale_in: [d_in], multiplies what the layer sees.
+        scale: [d_out], multiplies what it says, the product included; then ``shift`` [d_out] is added.
+        bottleneck: comes last.
+    """
+
+    scale_in: torch.Tensor | None = None
+    scale: torch.Tensor | None = None
+    shift: torch.Tensor | None = None
+    bottleneck: Bottleneck | None = None
+
+
+@dataclass(eq=False)
+class VirtualTokens:
+    """Learned tokens before a row's prompt.
+
+    Attributes:
+        embeddings: [n, d]; None where keys and values themselves were learned.
+        keys, values: by layer, [heads, n, width]; those of embeddings are computed when first needed.
+    """
+
+    count: int
+    embeddings: torch.Tensor | None
+    keys: Sequence[torch.Tensor] = ()
+    values: Sequence[torch.Tensor] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +58,9 @@ class LoadedLora:
         factors: by module path, Aᵀ [d_in, r] and scaling·Bᵀ [r, d_out].
         saved: tensors that replace the base's whole, such as the QA head.
         bytes: memory held by all of them.
+        changes: by module path, what else it does to a layer (`adapters.row_changes`).
+        prompts: by the path of an attention layer, tokens that it attends to besides.
+        virtual: what stands before each prompt.
     """
 
     key: str
@@ -32,6 +68,9 @@ class LoadedLora:
     factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     saved: Mapping[str, torch.Tensor]
     bytes: int
+    changes: Mapping[str, LayerChange] = field(default_factory=dict)
+    prompts: Mapping[str, AdaptionPrompt] = field(default_factory=dict)
+    virtual: VirtualTokens | None = None
 
 
 class LoraStack:

@@ -42,13 +42,15 @@ from adapters.engine import (
 )
 from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, NotSupported, QueueFull, RequestTooLong
 from adapters.fair_queue import FairQueue
+from adapters.kinds import AdapterFiles
 from adapters.lora_stack import LoadedLora
 from adapters.pool import AdapterPool, Lease
-from adapters.row_lora import BatchComposition, Plan, load_lora, put_row_lora, segments_of
+from adapters.row_changes import RowChanges, changed_segments, linear_weight, load_adapter
+from adapters.row_lora import BatchComposition, Plan, put_row_lora, segments_of
 from adapters.spans import Calibration, Window, best_span, windows_of
 from adapters.squad import normalize_answer
 from adapters.under_way import UnderWay
-from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora, tensor_bytes
+from adapters.validation import check_effect, check_fits, read_adapter, tensor_bytes
 
 _log = logging.getLogger(__name__)
 WINDOW_TOKENS = 384
@@ -148,6 +150,7 @@ class ReaderEngine:
         self._calibration = Calibration(**json.loads((self._folder / "calibration.json").read_text()))
         self._saved_shapes = {f"qa_outputs.{n}": tuple(p.shape) for n, p in base.model.qa_outputs.named_parameters()}
         self._shapes = put_row_lora(base.model, self._composition)
+        self._changes = RowChanges(base.model, self._composition)
         self._tokenizer = base.tokenizer.backend_tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -170,10 +173,10 @@ class ReaderEngine:
     def check(self, folder: Path) -> AdapterFacts:
         files = self._read_adapter(folder)
         sha256 = sha256_of(folder / ADAPTER_WEIGHTS)
-        adapter = load_lora(files, "candidate", self._dtype)
+        adapter = self._bring(files, "candidate")
         self._pool.check_size(adapter.bytes)
         check_effect(self._probe(None), self._probe(adapter))
-        return AdapterFacts(sha256, (folder / ADAPTER_WEIGHTS).stat().st_size, files.rank, tuple(sorted(files.factors)))
+        return AdapterFacts(sha256, (folder / ADAPTER_WEIGHTS).stat().st_size, files.rank, files.targets, files.kind)
 
     def prepare(self, adapter: AdapterRef) -> None:
         self._loaded()
@@ -331,7 +334,8 @@ class ReaderEngine:
         positions = torch.arange(longest)  # [T]
         with self._forward_lock:
             segments = segments_of(adapters, [longest] * len(ids))
-            self._composition.body = Plan(len(ids) * longest, segments)
+            changed = changed_segments(segments) if self._changes.make_room(adapters) else ()
+            self._composition.body = Plan(len(ids) * longest, segments, changed=changed)
             try:
                 out = self._loaded().model(
                     input_ids=input_ids,
@@ -385,15 +389,21 @@ class ReaderEngine:
             self._end(reading)
 
     def _load_adapter(self, ref: AdapterRef) -> LoadedLora:
-        check_unchanged(ref)
-        return load_lora(self._read_adapter(ref.folder), ref.key, self._dtype)
+        return self._bring(self._read_adapter(ref.folder, ref.sha256), ref.key)
+
+    def _bring(self, files: AdapterFiles, key: str) -> LoadedLora:
+        return load_adapter(files, key, self._dtype, "cpu", partial(linear_weight, self._loaded().model))
 
     def _bytes_of(self, ref: AdapterRef) -> int:
         return tensor_bytes(ref.folder / ADAPTER_WEIGHTS, self._dtype.itemsize)
 
-    def _read_adapter(self, folder: Path) -> LoraFiles:
+    def _read_adapter(self, folder: Path, sha256: str | None = None) -> AdapterFiles:
         base = self._loaded()
-        files = read_lora(folder)
+        files = read_adapter(folder, sha256)
+        if files.virtual is not None or files.prompts:
+            raise InvalidAdapter(
+                "config", f"The reader has no prompt for the learned tokens of {files.kind}; train lora, dora or ia3."
+            )
         check_fits(files, self._shapes, self._saved_shapes)
         # A path says nothing about what lies there, so only a name that points elsewhere is refused.
         if files.base_name and files.base_name != base.adapter_base_name and not files.base_name.startswith(("/", ".")):

@@ -42,6 +42,7 @@ class AdapterVersion:
     rank: int
     created_at: float
     lineage: Lineage | None = None
+    kind: str = "lora"
 
 
 @dataclass
@@ -154,7 +155,14 @@ class AdapterRegistry:
             with self._lock:
                 adapter = self._adapters.get(name) or Adapter(name, next_version=self._retired.pop(name, 1))
                 version = AdapterVersion(
-                    adapter.next_version, facts.sha256, folder.name, facts.bytes, facts.rank, time.time(), lineage
+                    adapter.next_version,
+                    facts.sha256,
+                    folder.name,
+                    facts.bytes,
+                    facts.rank,
+                    time.time(),
+                    lineage,
+                    facts.kind,
                 )
                 adapter.versions[version.version] = version
                 adapter.next_version += 1

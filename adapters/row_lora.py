@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from adapters.kinds import AdapterFiles
 from adapters.lora_stack import LoadedLora, StackedRows
-from adapters.validation import LoraFiles
 
 
-def load_lora(files: LoraFiles, key: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> LoadedLora:
+def load_lora(files: AdapterFiles, key: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> LoadedLora:
     """Bring an adapter's tensors into the form the layers multiply with."""
     factors = {
         module: (a.t().contiguous().to(device, dtype), (b * files.scaling).t().contiguous().to(device, dtype))
@@ -61,11 +61,17 @@ def segments_of(adapters: Sequence[LoadedLora | None], lengths: Sequence[int]) -
 
 @dataclass(frozen=True)
 class Plan:
-    """Which of a batch's ``tokens`` are on which adapter."""
+    """Which of a batch's ``tokens`` are on which adapter.
+
+    Attributes:
+        segments, stacked: of low-rank products.
+        changed: of adapters that change layers in other ways (`adapters.row_changes`).
+    """
 
     tokens: int = 0
     segments: Sequence[Segment] = ()
     stacked: Sequence[StackedRows] = ()
+    changed: Sequence[Segment] = ()
 
 
 @dataclass

@@ -412,7 +412,8 @@ class AdapterVersionResponse(BaseModel):
     version: int
     sha256: str
     bytes: int
-    rank: int
+    kind: str = Field(description="`lora`, `dora`, `ia3`, `bottleneck`, `prefix_tuning`, … : docs/engine.md.")
+    rank: int = Field(description="Of its low-rank products; else its width or number of learned tokens, or 0.")
     state: Literal["registered", "loading", "resident"] = Field(
         description="On disk; on its way into memory; in memory. A question makes a registered one resident."
     )

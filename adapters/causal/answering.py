@@ -27,6 +27,7 @@ class Answering(UnderWay):
 
     Attributes:
         forget: called when it is cancelled.
+        virtual: learned tokens that its adapter puts before the prompt.
         lease: its hold on an adapter, once that is in memory.
         lane: its place in the model, once it is admitted.
     """
@@ -35,6 +36,7 @@ class Answering(UnderWay):
     text: AnswerText
     generator: torch.Generator | None
     forget: Callable[[Answering], None]
+    virtual: int = 0
     lease: Lease | None = None
     lane: Lane | None = None
 
@@ -49,7 +51,7 @@ class Answering(UnderWay):
     @property
     def tokens(self) -> int:
         """Tokens that must be held for it at most: of its longest answer, the last is never read again."""
-        return len(self.prompt.token_ids) + max(1, self.row.max_tokens) - 1
+        return self.virtual + len(self.prompt.token_ids) + max(1, self.row.max_tokens) - 1
 
     def push(self, token_id: int, log_probability: float) -> None:
         """Take one generated token and tell what follows from it."""

@@ -12,7 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -24,14 +25,15 @@ from adapters.causal.runner import PROBE_TOKENS, Lane, ModelRunner
 from adapters.causal.sampling import choose, generator_of
 from adapters.causal.text import AnswerText
 from adapters.engine import AdapterFacts, AdapterMemory, AdapterRef, Deliver, Failed, Row, Submission
-from adapters.errors import AdapterError, ModelUnavailable, QueueFull, RequestTooLong
+from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, QueueFull, RequestTooLong
 from adapters.fair_queue import FairQueue
+from adapters.kinds import AdapterFiles, virtual_tokens
 from adapters.lora_stack import LoadedLora
 from adapters.pool import AdapterPool, Lease
 from adapters.prompt import pack, render
-from adapters.row_lora import load_lora
+from adapters.row_changes import check_prompts, linear_weight, load_adapter
 from adapters.template import Passage
-from adapters.validation import LoraFiles, check_effect, check_fits, check_unchanged, read_lora, tensor_bytes
+from adapters.validation import check_effect, check_fits, read_adapter, read_config, tensor_bytes
 
 _log = logging.getLogger(__name__)
 _PROBE = Row(
@@ -134,7 +136,7 @@ class CausalEngine:
         files = self._read(folder)
         path = folder / ADAPTER_WEIGHTS
         sha256 = sha256_of(path)
-        loaded = self._load_lora(files, sha256)
+        loaded = self._load_adapter(files, sha256)
         self._pool.check_size(loaded.bytes)
         future: Future[Effect] = Future()
         with self._change:
@@ -142,7 +144,7 @@ class CausalEngine:
             self._probes.append((loaded, future))
             self._change.notify_all()
         check_effect(*future.result())
-        return AdapterFacts(sha256, path.stat().st_size, files.rank, tuple(sorted(files.factors)))
+        return AdapterFacts(sha256, path.stat().st_size, files.rank, files.targets, files.kind)
 
     def prepare(self, adapter: AdapterRef) -> None:
         self._loaded()
@@ -167,8 +169,9 @@ class CausalEngine:
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         base, runner = self._loaded()
+        virtual = _virtual_tokens(row.adapter) if row.adapter is not None else 0
         with self._packing:
-            prompt = pack(row, base.tokenizer, context=base.context)
+            prompt = pack(row, base.tokenizer, context=base.context - virtual)
         answering = Answering(
             row=row,
             deliver=deliver,
@@ -176,6 +179,7 @@ class CausalEngine:
             text=AnswerText(base.tokenizer, max(1, row.max_tokens), base.eos_ids, prompt, row.stop),
             generator=generator_of(row),
             forget=self._forget,
+            virtual=virtual,
         )
         if answering.tokens > runner.cache.most_tokens:
             raise RequestTooLong(
@@ -291,7 +295,7 @@ class CausalEngine:
             lane = answering.lane
             if lane is None:
                 continue
-            if lane.cached >= len(answering.prompt.token_ids):
+            if lane.cached >= len(answering.prompt.token_ids) + lane.virtual:
                 work.append((answering, 1))
             elif room:
                 count = min(room, len(lane.pending))
@@ -349,17 +353,24 @@ class CausalEngine:
         except Exception as error:
             future.set_exception(error if isinstance(error, AdapterError) else row_error(error))
 
-    def _read(self, folder: Path) -> LoraFiles:
-        files = read_lora(folder)
-        check_fits(files, self._loaded()[0].linears, {})
+    def _read(self, folder: Path, sha256: str | None = None) -> AdapterFiles:
+        base, runner = self._loaded()
+        files = read_adapter(folder, sha256)
+        check_fits(files, base.linears, {})
+        check_prompts(files, base.model)
+        if files.virtual is not None:
+            runner.check_virtual(files.virtual, files.kind)
         return files
 
     def _read_resident(self, ref: AdapterRef) -> LoadedLora:
-        check_unchanged(ref)
-        return self._load_lora(self._read(ref.folder), ref.key)
+        return self._load_adapter(self._read(ref.folder, ref.sha256), ref.key)
 
-    def _load_lora(self, files: LoraFiles, key: str) -> LoadedLora:
-        return load_lora(files, key, self._adapter_dtype, self._loaded()[0].device)
+    def _load_adapter(self, files: AdapterFiles, key: str) -> LoadedLora:
+        base, runner = self._loaded()
+        loaded = load_adapter(files, key, self._adapter_dtype, base.device, partial(linear_weight, base.model))
+        if files.kind == "prefix_tuning" and files.virtual is not None:
+            return replace(loaded, virtual=runner.prefix(files.virtual))
+        return loaded
 
     def _bytes_of(self, ref: AdapterRef) -> int:
         return tensor_bytes(ref.folder / ADAPTER_WEIGHTS, self._adapter_dtype.itemsize)
@@ -379,3 +390,12 @@ class CausalEngine:
         if self._base is None or self._runner is None:
             raise ModelUnavailable("The base model is not loaded yet.")
         return self._base, self._runner
+
+
+@lru_cache(4096)
+def _virtual_tokens(adapter: AdapterRef) -> int:
+    """What an adapter's config says of learned tokens before the prompt; what is wrong with it shows when it loads."""
+    try:
+        return virtual_tokens(read_config(adapter.folder))
+    except InvalidAdapter:
+        return 0

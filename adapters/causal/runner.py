@@ -8,7 +8,7 @@ tensors and adapters; knows no requests, text or threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,8 +16,9 @@ import torch
 from adapters.causal.attention import NAME, PackedBatch, Piece
 from adapters.causal.cache import KVCache, LayerShape, Slot
 from adapters.causal.model import CausalModel
-from adapters.errors import ModelUnavailable
-from adapters.lora_stack import LoadedLora, LoraStacks
+from adapters.errors import InvalidAdapter, ModelUnavailable
+from adapters.lora_stack import LoadedLora, LoraStacks, VirtualTokens
+from adapters.row_changes import RowChanges, changed_segments
 from adapters.row_lora import BatchComposition, Plan, Segment, put_row_lora, segments_of
 
 PROBE_TOKENS = 64  # a probe may have at most
@@ -39,6 +40,11 @@ class Lane:
     pending: Sequence[int]
     cached: int = 0
 
+    @property
+    def virtual(self) -> int:
+        """Learned tokens that stand in the slot before the prompt."""
+        return self.adapter.virtual.count if self.adapter is not None and self.adapter.virtual is not None else 0
+
 
 class ModelRunner:
     """Runs a causal model over lanes.
@@ -56,13 +62,14 @@ class ModelRunner:
         self._stacks = LoraStacks(base.device)
         self._probe_ids = torch.arange(_PROOF_TOKENS, device=base.device)[None] % base.vocabulary  # [1, T]
         expected, shapes = self._plain(base.model)
-        self._layers = len(shapes)
+        self._shapes = shapes
         self.cache = KVCache(shapes, base.dtype, base.device, kv_budget_bytes)
         # Probes have room of their own: they must not fail because rows take all there is.
         room = self.cache.bytes_per_token * PROBE_TOKENS
         self._probe_cache = KVCache(shapes, base.dtype, base.device, room)
         base.model.set_attn_implementation(NAME)
         put_row_lora(base.model, self._composition, base.model.get_output_embeddings())
+        self._changes = RowChanges(base.model, self._composition, base.model.get_output_embeddings())
         self._prove(expected)
 
     def step(self, work: Sequence[tuple[Lane, int]]) -> dict[Lane, torch.Tensor]:
@@ -73,6 +80,9 @@ class ModelRunner:
             changed when it raises, so that the step may be taken again with fewer lanes.
         """
         work = self._ordered(work)
+        for lane, _ in work:
+            if lane.cached < lane.virtual:
+                self._put_virtual(lane)
         pieces = [Piece(lane.slot, lane.cached, count) for lane, count in work]
         tokens = [token for lane, count in work for token in lane.pending[:count]]
         positions = [p for piece in pieces for p in range(piece.start, piece.start + piece.count)]
@@ -102,9 +112,59 @@ class ModelRunner:
         base, adapted = (self._alone(token_ids, a, len(token_ids)) for a in (None, adapter))
         return base, adapted
 
+    def check_virtual(self, virtual: torch.Tensor, kind: str) -> None:
+        """Refuse learned tokens that do not fit. Raises InvalidAdapter, reason ``shape``."""
+        shapes = self._shapes
+        width = self._base.model.get_input_embeddings().embedding_dim
+        if kind == "prefix_tuning":
+            width = sum(s.heads * (s.key_width + s.value_width) for s in shapes)
+            if len(set(shapes)) > 1 or shapes[0].key_width != shapes[0].value_width:
+                raise InvalidAdapter("shape", "The layers of this base differ, which prefix tuning cannot express.")
+        if virtual.shape[1] != width:
+            raise InvalidAdapter(
+                "shape", f"The base has {width} numbers for each learned token, the adapter {virtual.shape[1]}."
+            )
+
+    def prefix(self, virtual: torch.Tensor) -> VirtualTokens:
+        """Learned keys and values [n, layers · 2 · heads · width], as peft saves them, by layer."""
+        layers = virtual.view(len(virtual), 2 * len(self._shapes), self._shapes[0].heads, -1).permute(1, 2, 0, 3)
+        own = layers.to(self._base.device, self._base.dtype).contiguous()  # [2·layers, heads, n, width]
+        return VirtualTokens(len(virtual), None, list(own[0::2]), list(own[1::2]))
+
     def probe(self) -> None:
         """Compute something on the base model; raises what the model raises."""
         self._alone(self._probe_ids[0].tolist(), None, _PROOF_TOKENS)
+
+    def _put_virtual(self, lane: Lane) -> None:
+        """Let a row begin behind its adapter's learned tokens."""
+        virtual = lane.adapter.virtual if lane.adapter is not None else None
+        if virtual is None:
+            return
+        if virtual.embeddings is not None and not virtual.keys:
+            self._read_virtual(virtual, virtual.embeddings)
+        block = lane.slot.block
+        for layer, (keys, values) in enumerate(zip(virtual.keys, virtual.values, strict=True)):
+            block.keys[layer][lane.slot.index, :, : virtual.count] = keys
+            block.values[layer][lane.slot.index, :, : virtual.count] = values
+        lane.cached = virtual.count
+
+    def _read_virtual(self, virtual: VirtualTokens, embeddings: torch.Tensor) -> None:
+        """Nothing stands before learned tokens, so their keys and values are the same for every row: once is enough."""
+        cache = KVCache(self._shapes, self._base.dtype, self._base.device, self.cache.bytes_per_token * virtual.count)
+        slot = cache.allocate(virtual.count)
+        if slot is None:
+            raise ValueError("no room for learned tokens")
+        piece = Piece(slot, 0, virtual.count)
+        self._composition.clear()
+        with torch.inference_mode():
+            self._forward(
+                embeddings.to(self._base.dtype)[None],  # [1, n, d]
+                range(virtual.count),
+                [virtual.count - 1],
+                PackedBatch([piece], self._base.device, self._base.dtype),
+            )
+        virtual.values = [values[slot.index, :, : virtual.count] for values in slot.block.values]
+        virtual.keys = [keys[slot.index, :, : virtual.count] for keys in slot.block.keys]
 
     def _ordered(self, work: Sequence[tuple[Lane, int]]) -> list[tuple[Lane, int]]:
         """Single tokens first, in the order that suits their adapters; then longer pieces."""
@@ -125,25 +185,44 @@ class ModelRunner:
             self._composition.head = Plan(len(due), [*runs, *_segments(last, singles)], stacked)
         else:  # a single token in the middle of a prompt: rare, so without stacks
             self._composition.head = Plan(max(1, len(due)), _segments([(work[i][0], 1) for i in due], 0))
+        if self._changes.make_room(lane.adapter for lane, _ in work):
+            body, head = self._composition.body, self._composition.head
+            body = replace(body, changed=changed_segments(_segments(work, 0)))
+            head = replace(head, changed=changed_segments(_segments([(work[i][0], 1) for i in due], 0)))
+            self._composition.body, self._composition.head = body, head
 
     def _forward(
-        self, tokens: Sequence[int], positions: Sequence[int], wanted: Sequence[int], packed: PackedBatch
+        self,
+        tokens: Sequence[int] | torch.Tensor,
+        positions: Sequence[int],
+        wanted: Sequence[int],
+        packed: PackedBatch,
     ) -> torch.Tensor:
+        """Scores [wanted, V]; ``tokens`` are N ids, or embeddings [1, N, d]."""
         device = self._base.device
+        given = (
+            {"inputs_embeds": tokens}
+            if isinstance(tokens, torch.Tensor)
+            else {"input_ids": torch.tensor([tokens], device=device)}  # [1, N]
+        )
         out = self._base.model(
-            input_ids=torch.tensor([tokens], device=device),  # [1, N]
-            position_ids=torch.tensor([positions], device=device),  # [1, N]
+            **given,
+            position_ids=torch.tensor([list(positions)], device=device),  # [1, N]
             logits_to_keep=torch.tensor(wanted, device=device),
             use_cache=False,
             packed=packed,
         )
-        if len(packed.layers) != self._layers:
+        if len(packed.layers) != len(self._shapes):
             raise NotImplementedError("its attention cannot be replaced")
         scores: torch.Tensor = out.logits[0].float()  # [wanted, V]
         return scores
 
     def _alone(self, token_ids: Sequence[int], adapter: LoadedLora | None, chunk: int) -> torch.Tensor:
-        slot = self._probe_cache.allocate(len(token_ids))
+        cache, length = self._probe_cache, len(token_ids)
+        if adapter is not None and adapter.virtual is not None:
+            length += adapter.virtual.count
+            cache = KVCache(self._shapes, self._base.dtype, self._base.device, self.cache.bytes_per_token * length)
+        slot = cache.allocate(length)
         if slot is None:
             raise ValueError(f"a probe has {PROBE_TOKENS} tokens at most")
         lane = Lane(slot, adapter, list(token_ids))
@@ -153,7 +232,7 @@ class ModelRunner:
                 scores = self.step([(lane, min(chunk, len(lane.pending)))])
             return scores[lane]
         finally:
-            self._probe_cache.release(slot, len(token_ids))
+            cache.release(slot, length)
 
     def _plain(self, model: Any) -> tuple[torch.Tensor, list[LayerShape]]:
         """The model's own scores [V] for the proof, and the shapes of what it caches."""

@@ -132,6 +132,7 @@ def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory) -> 
                 version=v.version,
                 sha256=v.sha256,
                 bytes=v.bytes,
+                kind=v.kind,
                 rank=v.rank,
                 state=_state(workspace.adapters.ref(v).key, memory),
                 pinned=v.version in adapter.pinned,

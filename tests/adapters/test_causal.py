@@ -427,9 +427,8 @@ class TestCheck:
     @pytest.mark.parametrize(
         "field",
         [
-            {"use_dora": True},
             {"bias": "all"},
-            {"peft_type": "IA3"},
+            {"peft_type": "OFT"},
             {"lora_bias": True},
             {"alora_invocation_tokens": [1]},
             {"trainable_token_indices": [1]},

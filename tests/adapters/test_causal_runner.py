@@ -33,7 +33,7 @@ from adapters.causal.runner import Lane, ModelRunner
 from adapters.errors import ModelUnavailable
 from adapters.lora_stack import LoadedLora
 from adapters.row_lora import linear_shapes, load_lora
-from adapters.validation import check_fits, read_lora
+from adapters.validation import check_fits, read_adapter
 
 VOCABULARY = 61
 SIZES: dict[str, Any] = {
@@ -102,7 +102,7 @@ class Tuned:
         self._peft.eval().save_pretrained(folder, save_embedding_layers=False)
         self.adapters: list[LoadedLora] = []
         for i in range(len(configs)):
-            files = read_lora(folder / f"tuned-{i}")
+            files = read_adapter(folder / f"tuned-{i}")
             check_fits(files, linear_shapes(model), {})
             self.adapters.append(load_lora(files, str(i), torch.float32))
 

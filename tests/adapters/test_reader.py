@@ -7,11 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from peft import IA3Config, LoraConfig
 
 from adapters import AdapterRef, Done, Passage, ReaderEngine, Row
+from adapters.base_model import ADAPTER_WEIGHTS, load_reader_base, sha256_of
 from adapters.errors import InvalidAdapter, QueueFull, RequestTooLong
+from adapters.reader import _PROBE
 from tests.adapters.engine_contract import EngineContract, ask, held
 from tests.adapters.reader_lora import HIDDEN, QUERY, lora_tensors, write_lora
+from tests.adapters.test_kinds import make_adapter
 
 pytestmark = pytest.mark.model
 
@@ -114,8 +119,6 @@ def test_one_batch_serves_rows_on_different_adapters(loaded: ReaderEngine, tmp_p
 
 
 def test_an_adapter_may_bring_its_own_head(loaded: ReaderEngine, tmp_path: Path) -> None:
-    import torch
-
     name = "base_model.model.qa_outputs.{}"
     torch.manual_seed(0)
     head = {name.format("weight"): torch.randn(2, HIDDEN), name.format("bias"): torch.zeros(2)}
@@ -153,8 +156,9 @@ def _not_finite() -> dict[str, object]:
         ("not_finite", _not_finite, {}),
         ("rank", lora_tensors, {"r": 8}),
         ("rank", lora_tensors, {"r": 100_000}),
-        ("config", lora_tensors, {"peft_type": "IA3"}),
-        ("config", lora_tensors, {"use_dora": True}),
+        ("format", lora_tensors, {"peft_type": "IA3"}),
+        ("format", lora_tensors, {"use_dora": True}),
+        ("config", lora_tensors, {"peft_type": "OFT"}),
         ("base", lora_tensors, {"base_model_name_or_path": "some/other-model"}),
     ],
 )
@@ -165,6 +169,40 @@ def test_an_adapter_that_does_not_fit_is_refused_with_the_reason(
     with pytest.raises(InvalidAdapter) as refused:
         loaded.check(ref.folder)
     assert refused.value.reason == reason
+
+
+def test_dora_and_ia3_say_what_they_say_by_plain_peft(loaded: ReaderEngine, tmp_path: Path) -> None:
+    base = load_reader_base().model
+    row = Row("What does the bakery sell?", (BAKERY,), min_confidence=0)
+    folders = []
+    for kind, config in {
+        "dora": LoraConfig(r=4, use_dora=True, target_modules=["query", "value"], task_type="QUESTION_ANS"),
+        "ia3": IA3Config(
+            target_modules=["key", "output.dense"], feedforward_modules=["output.dense"], task_type="QUESTION_ANS"
+        ),
+    }.items():
+        tuned = make_adapter(base, config, tmp_path / kind)
+        files = loaded._read_adapter(tmp_path / kind)
+        found = loaded._probe(loaded._bring(files, kind))
+        ids = loaded._tokenizer.encode(_PROBE[0], _PROBE[1]).ids
+        tensor = torch.tensor([ids])  # [1, T]
+        with torch.inference_mode():
+            out = tuned.base_model.model(input_ids=tensor, attention_mask=torch.ones_like(tensor))
+        expected = torch.stack([out.start_logits, out.end_logits])  # [2, 1, T]
+        assert float((found - expected).abs().max()) < 1e-3
+        assert loaded.check(tmp_path / kind).kind == kind
+        folders.append(AdapterRef(sha256_of(tmp_path / kind / ADAPTER_WEIGHTS), tmp_path / kind))
+    rows = [replace(row, adapter=adapter) for adapter in (None, *folders, write_lora(tmp_path / "lora"), None)]
+    together = ask(loaded, rows)
+    for one, other in zip(together, [answer(loaded, each) for each in rows], strict=True):
+        assert one.answer == other.answer
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-4)
+
+
+def test_learned_tokens_of_a_prompt_are_refused(loaded: ReaderEngine, tmp_path: Path) -> None:
+    ref = write_lora(tmp_path, {"prompt_embeddings": torch.ones(2, 8)}, peft_type="PROMPT_TUNING", num_virtual_tokens=2)
+    with pytest.raises(InvalidAdapter, match="no prompt"):
+        loaded.check(ref.folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 zip", b"\x80\x04 pickle", b"\xff" * 64, b"\x08\0\0\0\0\0\0\0{}"])
