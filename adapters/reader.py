@@ -18,15 +18,8 @@ from typing import Any
 
 import torch
 
-from adapters.base_model import (
-    ADAPTER_WEIGHTS,
-    READER_FOLDER,
-    READER_NAME,
-    ReaderBase,
-    load_reader_base,
-    reader_dtype,
-    sha256_of,
-)
+from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
+from adapters.base_model import READER_FOLDER, READER_NAME, ReaderBase, load_reader_base, reader_dtype
 from adapters.engine import (
     AdapterFacts,
     AdapterMemory,

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from adapters.engine import AdapterFacts, AdapterRef
 from adapters.errors import InvalidAdapterName, NoActiveVersion, NoEarlierVersion, UnknownAdapter
 from adapters.lineage import Lineage

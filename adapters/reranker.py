@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from adapters.base_model import ADAPTER_WEIGHTS, ReaderBase, load_reader_base, reader_dtype
+from adapters.adapter_files import ADAPTER_WEIGHTS
+from adapters.base_model import ReaderBase, load_reader_base, reader_dtype
 from adapters.errors import ModelUnavailable
 from adapters.spans import windows_of
 

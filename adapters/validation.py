@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 
-from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from adapters.errors import InvalidAdapter
 from adapters.kinds import AdapterFiles, interpret
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from adapters import CausalEngine, EmbeddedReranker, Engine, ReaderEngine, reranker_is_there
+from adapters import Engine
 from adapters.errors import AdapterError
 from app.completion import EngineCompletion
 from app.ingestion import Ingestion
@@ -65,23 +65,7 @@ class Service:
         self.draining = threading.Event()
         self.directory = TenantDirectory(Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS))
         self.new_keys = _first_keys(self.directory, settings)
-        self.engine: Engine = (
-            ReaderEngine(
-                dtype=settings.dtype,
-                adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
-                max_waiting=settings.max_waiting,
-            )
-            if settings.model == BUILTIN
-            else CausalEngine(
-                settings.model,
-                dtype=settings.dtype,
-                max_batch=settings.max_batch,
-                kv_budget_bytes=settings.kv_memory_mb * 1024**2,
-                prefill_tokens=settings.prefill_tokens,
-                adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
-                max_waiting=settings.max_waiting,
-            )
-        )
+        self.engine = _engine_of(settings)
         self._embedder = embedder_of(settings)
         self._reranker = _reranker_of(settings)
         self._parser = ParserProcess(
@@ -197,6 +181,29 @@ class Service:
         )
 
 
+def _engine_of(settings: Settings) -> Engine:
+    """The engine of the settings, not loaded yet. Each is imported here, since each imports a model library."""
+    if settings.model == BUILTIN:
+        from adapters import ReaderEngine
+
+        return ReaderEngine(
+            dtype=settings.dtype,
+            adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
+            max_waiting=settings.max_waiting,
+        )
+    from adapters import CausalEngine
+
+    return CausalEngine(
+        settings.model,
+        dtype=settings.dtype,
+        max_batch=settings.max_batch,
+        kv_budget_bytes=settings.kv_memory_mb * 1024**2,
+        prefill_tokens=settings.prefill_tokens,
+        adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
+        max_waiting=settings.max_waiting,
+    )
+
+
 def _parse_limits(settings: Settings) -> ParseLimits:
     return ParseLimits(
         pages=settings.parse_pages,
@@ -213,6 +220,8 @@ def _reranker_of(settings: Settings) -> Reranker | None:
         return None
     if settings.reranker != BUILTIN:
         return CrossEncoderReranker(settings.reranker)
+    from adapters import EmbeddedReranker, reranker_is_there
+
     if not reranker_is_there():
         _log.info("passages are not reranked: the builtin reranker's weights are not installed")
         return None

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from adapters.base_model import ADAPTER_WEIGHTS, sha256_of
+from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
 from adapters.causal.answering import Answering, row_error
 from adapters.causal.model import CausalModel, load_causal_model
 from adapters.causal.runner import PROBE_TOKENS, Lane, ModelRunner

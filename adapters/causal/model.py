@@ -19,7 +19,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationE
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from adapters.base_model import ADAPTER_CONFIG, sha256_of
+from adapters.adapter_files import ADAPTER_CONFIG, sha256_of
 from adapters.errors import ModelUnavailable
 from adapters.row_lora import linear_shapes
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from adapters.base_model import ADAPTER_CONFIG, load_encoder, reader_dtype
+from adapters.adapter_files import ADAPTER_CONFIG
+from adapters.base_model import load_encoder, reader_dtype
 from adapters.engine import Done, Event, Failed, PassageRead, Row
 from adapters.reader import ReaderEngine
 from adapters.spans import Calibration

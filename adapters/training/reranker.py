@@ -22,14 +22,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from adapters.base_model import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    READER_FOLDER,
-    load_encoder,
-    load_reader_base,
-    reader_dtype,
-)
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from adapters.base_model import READER_FOLDER, load_encoder, load_reader_base, reader_dtype
 from adapters.errors import InvalidTrainingData
 from adapters.reranker import CALIBRATION, EncodedPair, RankingCalibration, encode_windows, relevance, score_pairs
 from adapters.training.reader import name_the_base

@@ -26,7 +26,8 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from adapters.base_model import ADAPTER_WEIGHTS, ReaderBase, sha256_of
+from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
+from adapters.base_model import ReaderBase
 from adapters.errors import InvalidTrainingData
 from adapters.squad import Question
 from adapters.training.alterations import QuestionAlterer, word_neighbours

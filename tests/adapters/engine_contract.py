@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.base_model import ADAPTER_WEIGHTS
+from adapters.adapter_files import ADAPTER_WEIGHTS
 from adapters.engine import AdapterRef, Done, Engine, Event, Failed, Row, Token
 from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable
 

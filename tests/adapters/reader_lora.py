@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
 from adapters.engine import AdapterRef
 
 HIDDEN = 384

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config
 
-from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
 from adapters.causal import CausalEngine
 from adapters.causal.text import AnswerText, Detokenizer
 from adapters.engine import AdapterRef, Event, Failed, Row, Token

@@ -25,7 +25,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from adapters.base_model import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
 from adapters.causal import CausalEngine
 from adapters.causal.runner import ModelRunner
 from adapters.engine import AdapterRef

@@ -11,7 +11,8 @@ import torch
 from peft import IA3Config, LoraConfig
 
 from adapters import AdapterRef, Done, Passage, ReaderEngine, Row
-from adapters.base_model import ADAPTER_WEIGHTS, load_reader_base, sha256_of
+from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
+from adapters.base_model import load_reader_base
 from adapters.errors import InvalidAdapter, QueueFull, RequestTooLong
 from adapters.reader import _PROBE
 from tests.adapters.engine_contract import EngineContract, ask, held

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from adapters.base_model import ADAPTER_WEIGHTS, sha256_of
+from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
 from adapters.engine import AdapterRef
 
 HIDDEN = 64
