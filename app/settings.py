@@ -29,7 +29,8 @@ class Settings(BaseSettings):
         None, description="Key of the `default` tenant, 16 characters or more, instead of a made one."
     )
     model: str = Field(
-        BUILTIN, description="`builtin` (the reader), or the folder or hub id of a Hugging Face causal language model."
+        BUILTIN,
+        description="`builtin` (the reader), or the folder or hub id of a Hugging Face language model (causal, or T5).",
     )
     embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
     reranker: str = Field(

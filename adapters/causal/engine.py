@@ -20,6 +20,7 @@ import torch
 
 from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
 from adapters.causal.answering import Answering, row_error
+from adapters.causal.encoder_decoder import EncoderDecoderRunner
 from adapters.causal.model import CausalModel, load_causal_model
 from adapters.causal.runner import PROBE_TOKENS, Lane, ModelRunner
 from adapters.causal.sampling import choose, generator_of
@@ -42,6 +43,7 @@ _PROBE = Row(
 )
 _CLOSING = "The engine is shutting down; ask again."
 
+Runner = ModelRunner | EncoderDecoderRunner
 Effect = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -90,7 +92,7 @@ class CausalEngine:
         self._closing = False
         self._failure: str | None = None
         self._base: CausalModel | None = None
-        self._runner: ModelRunner | None = None
+        self._runner: Runner | None = None
 
     @property
     def name(self) -> str:
@@ -116,7 +118,8 @@ class CausalEngine:
             render(_PROBE, (0,), base.tokenizer)
         except Exception as error:
             raise ModelUnavailable(f"The chat template of {base.name} cannot be used: {error}") from error
-        runner = ModelRunner(base, self._kv_budget)
+        kind = EncoderDecoderRunner if base.encoder_decoder else ModelRunner
+        runner: Runner = kind(base, self._kv_budget)
         with self._change:
             if self._closing:
                 raise ModelUnavailable(_CLOSING)
@@ -229,7 +232,7 @@ class CausalEngine:
         if waited:
             self._release(answering)
 
-    def _work(self, runner: ModelRunner) -> None:
+    def _work(self, runner: Runner) -> None:
         why = _CLOSING
         try:
             while self._turn(runner):
@@ -251,7 +254,7 @@ class CausalEngine:
         for _, future in probes:
             future.set_exception(ModelUnavailable(why))
 
-    def _turn(self, runner: ModelRunner) -> bool:
+    def _turn(self, runner: Runner) -> bool:
         """Admit, take one step, let go; False once the engine is closing and nothing runs."""
         with self._change:
             self._change.wait_for(lambda: self._closing or self._probes or len(self._queue) or self._running)
@@ -277,7 +280,7 @@ class CausalEngine:
             self._leave(runner)
         return True
 
-    def _admit(self, runner: ModelRunner) -> None:
+    def _admit(self, runner: Runner) -> None:
         """Let waiting rows in by turns. One that does not fit yet holds up those behind it, so that it is not passed
         over for ever by shorter ones."""
         while len(self._running) < self._max_batch and (answering := self._queue.front()) is not None:
@@ -303,7 +306,7 @@ class CausalEngine:
                 work.append((answering, count))
         return work
 
-    def _step(self, runner: ModelRunner, work: Sequence[tuple[Answering, int]]) -> None:
+    def _step(self, runner: Runner, work: Sequence[tuple[Answering, int]]) -> None:
         """Take a step; when it fails, each row alone, so that only those fail that must."""
         try:
             self._advance(runner, work)
@@ -318,7 +321,7 @@ class CausalEngine:
             work[0][0].tell(Failed(row_error(error)))
             runner.probe()  # a model that cannot go on ends the engine here
 
-    def _advance(self, runner: ModelRunner, work: Sequence[tuple[Answering, int]]) -> None:
+    def _advance(self, runner: Runner, work: Sequence[tuple[Answering, int]]) -> None:
         by_lane = {answering.lane: answering for answering, _ in work}
         scores = runner.step([(answering.lane, count) for answering, count in work if answering.lane is not None])
         if not scores:
@@ -334,7 +337,7 @@ class CausalEngine:
                 _log.exception("a row failed")
                 answering.tell(Failed(row_error(error)))
 
-    def _leave(self, runner: ModelRunner) -> None:
+    def _leave(self, runner: Runner) -> None:
         """Rows that are over give back what they held."""
         for answering in [a for a in self._running if a.over]:
             self._running.remove(answering)
@@ -343,7 +346,7 @@ class CausalEngine:
                 runner.cache.release(answering.lane.slot, answering.tokens)
             self._release(answering)
 
-    def _probe(self, runner: ModelRunner, adapter: LoadedLora, future: Future[Effect]) -> None:
+    def _probe(self, runner: Runner, adapter: LoadedLora, future: Future[Effect]) -> None:
         try:
             base, _ = self._loaded()
             with self._packing:
@@ -386,7 +389,7 @@ class CausalEngine:
             self._pool.release(answering.lease)
             answering.lease = None
 
-    def _loaded(self) -> tuple[CausalModel, ModelRunner]:
+    def _loaded(self) -> tuple[CausalModel, Runner]:
         if self._base is None or self._runner is None:
             raise ModelUnavailable("The base model is not loaded yet.")
         return self._base, self._runner

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from adapters.adapter_files import ADAPTER_CONFIG, sha256_of
@@ -30,7 +30,7 @@ _NO_LIMIT = 1 << 20  # tokenizers without a limit of their own say 1e30
 
 @dataclass(frozen=True, eq=False)
 class CausalModel:
-    """A causal language model in memory, in eval mode, without gradients.
+    """A language model in memory, in eval mode, without gradients.
 
     Attributes:
         fingerprint: hash of the configuration and the weight files.
@@ -38,6 +38,7 @@ class CausalModel:
         eos_ids: tokens that end an answer.
         linears: (d_out, d_in) of each layer an adapter can target, by module path.
         vocabulary: token ids that the model knows.
+        encoder_decoder: it encodes the prompt and decodes the answer, such as T5.
     """
 
     model: Any
@@ -49,6 +50,7 @@ class CausalModel:
     pad_id: int
     linears: Mapping[str, tuple[int, int]]
     vocabulary: int
+    encoder_decoder: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -94,6 +96,7 @@ def load_causal_model(model: str | Path, *, dtype: str = "auto", device: str = "
         pad_id=pad_id,
         linears=linear_shapes(network),
         vocabulary=network.get_input_embeddings().num_embeddings,
+        encoder_decoder=bool(network.config.is_encoder_decoder),
     )
 
 
@@ -134,9 +137,9 @@ def _load_network(folder: Path, dtype: str) -> Any:
         raise ModelUnavailable(f"dtype must be auto, float32, bfloat16 or float16, not {dtype!r}.")
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # it would stand between the lines of a service's log
-    _refuse_encoder_decoders(folder)
+    kind = AutoModelForSeq2SeqLM if _is_encoder_decoder(folder) else AutoModelForCausalLM
     try:
-        network, report = AutoModelForCausalLM.from_pretrained(
+        network, report = kind.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
@@ -151,22 +154,18 @@ def _load_network(folder: Path, dtype: str) -> Any:
             transformers_logging.enable_progress_bar()
     if missing := sorted(report["missing_keys"]):
         raise ModelUnavailable(
-            f"{folder} lacks {len(missing)} weights of a causal language model, such as {missing[0]}: "
+            f"{folder} lacks {len(missing)} weights of a language model, such as {missing[0]}: "
             "is it an encoder, or an unfinished download?"
         )
     return network
 
 
-def _refuse_encoder_decoders(folder: Path) -> None:
+def _is_encoder_decoder(folder: Path) -> bool:
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"{folder}/config.json cannot be read: {error}") from error
-    if isinstance(config, dict) and config.get("is_encoder_decoder"):
-        raise ModelUnavailable(
-            f"{folder} is an encoder-decoder model ({config.get('model_type')}); this engine serves decoder-only "
-            "language models, such as Llama, Qwen, Mistral, Gemma, Phi or GPT-2."
-        )
+    return isinstance(config, dict) and bool(config.get("is_encoder_decoder"))
 
 
 def _load_tokenizer(folder: Path) -> Any:

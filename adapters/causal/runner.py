@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from adapters.causal.attention import NAME, PackedBatch, Piece
-from adapters.causal.cache import KVCache, LayerShape, Slot
+from adapters.causal.cache import KVCache, LayerShape
 from adapters.causal.model import CausalModel
 from adapters.errors import InvalidAdapter, ModelUnavailable
 from adapters.lora_stack import LoadedLora, LoraStacks, VirtualTokens
@@ -23,7 +23,7 @@ from adapters.row_lora import BatchComposition, Plan, Segment, put_row_lora, seg
 
 PROBE_TOKENS = 64  # a probe may have at most
 _PROOF_TOKENS = 24
-_CLOSE = {torch.float32: 2e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}  # of the largest score
+CLOSE = {torch.float32: 2e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}  # of the largest score
 
 
 @dataclass(eq=False)
@@ -31,11 +31,12 @@ class Lane:
     """One row in the model.
 
     Attributes:
+        slot: what the runner's cache gave it.
         pending: tokens that the model has not seen yet: what is left of the prompt, or the token chosen last.
         cached: tokens that stand in the slot.
     """
 
-    slot: Slot
+    slot: Any
     adapter: LoadedLora | None
     pending: Sequence[int]
     cached: int = 0
@@ -243,7 +244,7 @@ class ModelRunner:
                 LayerShape(x.keys.shape[1], x.keys.shape[3], x.values.shape[3]) for x in out.past_key_values.layers
             ]
         except Exception as error:
-            raise self._refusal(f"{type(error).__name__}: {error}") from error
+            raise unlike_refusal(self._base, f"{type(error).__name__}: {error}") from error
         return out.logits[0, -1].float(), shapes  # [V]
 
     def _prove(self, expected: torch.Tensor) -> None:
@@ -254,16 +255,18 @@ class ModelRunner:
         try:
             found = self._alone(self._probe_ids[0].tolist(), None, _PROOF_TOKENS - 9)
         except Exception as error:
-            raise self._refusal(f"{type(error).__name__}: {error}") from error
+            raise unlike_refusal(self._base, f"{type(error).__name__}: {error}") from error
         if not bool(torch.isfinite(expected).all()):
             raise ModelUnavailable(f"The scores of {self._base.name} are not finite; try dtype float32.")
         difference = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
-        if not difference <= _CLOSE.get(self._base.dtype, 6e-2):
-            raise self._refusal(f"its scores differ by {difference:.1%} from the model's own")
+        if not difference <= CLOSE.get(self._base.dtype, 6e-2):
+            raise unlike_refusal(self._base, f"its scores differ by {difference:.1%} from the model's own")
 
-    def _refusal(self, why: str) -> ModelUnavailable:
-        kind = type(self._base.model).__name__
-        return ModelUnavailable(f"{self._base.name} ({kind}) cannot be served with rows batched at every step: {why}.")
+
+def unlike_refusal(base: CausalModel, why: str) -> ModelUnavailable:
+    """A model that does not compute here what it computes by itself."""
+    kind = type(base.model).__name__
+    return ModelUnavailable(f"{base.name} ({kind}) cannot be served with rows batched at every step: {why}.")
 
 
 def _segments(work: Sequence[tuple[Lane, int]], begin: int) -> list[Segment]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
 from adapters.causal import CausalEngine
@@ -252,14 +252,6 @@ def test_an_engine_that_cannot_go_on_says_so(model: Path) -> None:
     assert engine.failure is not None
     with pytest.raises(ModelUnavailable, match="restart"):
         engine.submit(ROWS[0], Heard())
-
-
-def test_an_encoder_decoder_model_is_refused_by_name(tmp_path: Path) -> None:
-    T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=16).save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").touch()
-    (tmp_path / "tokenizer.json").touch()
-    with pytest.raises(ModelUnavailable, match="encoder-decoder"):
-        CausalEngine(tmp_path).load()
 
 
 def test_too_many_waiting_rows_are_refused(model: Path) -> None:

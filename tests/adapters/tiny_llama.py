@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
 from adapters.engine import AdapterRef
@@ -45,7 +52,7 @@ def make_tiny_llama(
     Returns:
         The folder.
     """
-    tokenizer = _tokenizer(chat)
+    tokenizer = tiny_tokenizer(chat)
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -86,8 +93,10 @@ def make_lora(
         A reference to it, with the sha256 of its weights.
     """
     torch.manual_seed(seed)
-    base = AutoModelForCausalLM.from_pretrained(model)
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type="CAUSAL_LM", **config)
+    encodes = AutoConfig.from_pretrained(model).is_encoder_decoder
+    base = (AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM).from_pretrained(model)
+    task = "SEQ_2_SEQ_LM" if encodes else "CAUSAL_LM"
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type=task, **config)
     adapted = get_peft_model(base, settings)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -97,7 +106,7 @@ def make_lora(
     return AdapterRef(sha256_of(folder / ADAPTER_WEIGHTS), folder)
 
 
-def _tokenizer(chat: bool) -> PreTrainedTokenizerFast:
+def tiny_tokenizer(chat: bool) -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
