@@ -5,10 +5,12 @@ Names are loaded when first used, so that importing the package costs no model l
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
     from adapters.causal import CausalEngine
     from adapters.engine import (
         AdapterFacts,
@@ -39,7 +41,11 @@ if TYPE_CHECKING:
         check_template,
     )
 
+# peft imports bitsandbytes where it is installed, which complains of a faster kernel that lies on the hub.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
 _HOME = {
+    "adapters.adapter_files": ["ADAPTER_CONFIG", "ADAPTER_WEIGHTS"],
     "adapters.causal": ["CausalEngine"],
     "adapters.engine": [
         "AdapterFacts", "AdapterMemory", "AdapterRef", "Deliver", "Done", "Engine", "Event", "Failed", "PassageRead",
@@ -59,6 +65,8 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ABSTENTION",
+    "ADAPTER_CONFIG",
+    "ADAPTER_WEIGHTS",
     "BASE",
     "DEFAULT_TEMPLATE",
     "Adapter",

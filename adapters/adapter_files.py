@@ -6,6 +6,7 @@ Imports no model library, so that whoever only keeps adapters on disk loads none
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -16,3 +17,10 @@ def sha256_of(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def name_the_base(folder: Path, name: str) -> None:
+    """Say in an adapter's config which base it was trained on."""
+    path = folder / ADAPTER_CONFIG
+    config = {**json.loads(path.read_text()), "base_model_name_or_path": name}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from pydantic import ValidationError
 
+from adapters.training import METHODS, OBJECTIVES
 from app.evaluate_command import evaluate_command
 from app.settings import Settings, settings_table
 from app.split_command import split_command
+from app.train_command import train_job_command
 
 cli = typer.Typer(name="lorebase", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 train_cli = typer.Typer(no_args_is_help=True, help="Train adapters, and the embedded reader and reranker themselves.")
 cli.add_typer(train_cli, name="train")
+Choice = TypeVar("Choice", bound=str)
 DataFiles = Annotated[list[Path], typer.Option("--data", help="A question set in SQuAD format; may be repeated.")]
 OutputFolder = Annotated[Path, typer.Option("--output", help="Folder for the adapter; a run left there is resumed.")]
 
@@ -73,16 +77,44 @@ def train_reranker(data: DataFiles, output: OutputFolder) -> None:
 
 @train_cli.command("adapter")
 def train_adapter(
-    data: DataFiles,
+    data: Annotated[
+        list[Path], typer.Option("--data", help="A set in SQuAD format or JSON Lines, with passages; may be repeated.")
+    ],
     output: OutputFolder,
-    rank: Annotated[int, typer.Option(min=1, max=256, help="Rank of the LoRA factors.")] = 8,
-    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the data.")] = 5,
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "lora",
+    objective: Annotated[str, typer.Option(help="sft, dpo or kto.")] = "sft",
+    rank: Annotated[int | None, typer.Option(min=1, max=256, help="Rank of the LoRA factors.")] = None,
+    targets: Annotated[str | None, typer.Option(help="Layers to adapt: qv, attention or all.")] = None,
+    epochs: Annotated[float | None, typer.Option(min=0.01, help="Passes over the data.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, max=256)] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
 ) -> None:
-    """Train a domain adapter on the embedded reader."""
+    """Train an adapter here, without a service, on the model of LOREBASE_MODEL."""
     from app.training import run_adapter_training
 
-    raise typer.Exit(run_adapter_training(data, output, rank=rank, epochs=epochs, seed=seed))
+    settings = _settings()
+    given = {
+        "method": _one_of(METHODS, method, "--method"),
+        "rank": rank,
+        "targets": None if targets is None else _one_of(("qv", "attention", "all"), targets, "--targets"),
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    wanted = _one_of(OBJECTIVES, objective, "--objective")
+    raise typer.Exit(run_adapter_training(data, output, settings.model, settings.dtype, wanted, given))
+
+
+train_cli.command("job")(train_job_command)
+
+
+def _one_of(allowed: Sequence[Choice], given: str, option: str) -> Choice:
+    for each in allowed:
+        if each == given:
+            return each
+    raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(str, allowed))}.", param_hint=option)
 
 
 def _settings() -> Settings:

@@ -32,6 +32,7 @@ from app.schemas import (
     TenantList,
     UploadedVersion,
 )
+from app.training_schemas import DatasetResponse
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -131,6 +132,34 @@ class LorebaseClient:
     def job(self, job_id: str) -> JobResponse:
         """The state and progress of a job."""
         return self._get(JobResponse, f"/jobs/{job_id}")
+
+    def follow_job(self, job_id: str) -> Iterator[JobResponse]:
+        """A job as it changes, until it has ended or the service stops."""
+        try:
+            with self._http.stream("GET", f"/jobs/{job_id}/events", timeout=_PATIENT) as response:
+                if response.is_error:
+                    response.read()
+                    raise _problem(response)
+                for event in read_events(response.iter_lines()):
+                    yield JobResponse.model_validate(event.data)
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from error
+
+    def cancel_job(self, job_id: str) -> JobResponse:
+        """End a job; one that has ended stays as it is."""
+        return self._get(JobResponse, f"/jobs/{job_id}/cancel", method="POST")
+
+    def upload_dataset(self, path: Path, *, name: str | None = None) -> DatasetResponse:
+        """Store a training set in JSON Lines or SQuAD format. Raises OSError for a bad path."""
+        with path.open("rb") as file:
+            data = {"name": name} if name else {}
+            files = {"file": (path.name, file)}
+            return self._get(DatasetResponse, "/datasets", method="POST", data=data, files=files)
+
+    def train(self, adapter: str, dataset: str, **settings: Any) -> JobResponse:
+        """Begin to train a new version of an adapter; ``settings`` are the other fields of the request."""
+        body = {"dataset": dataset, **_given(**settings)}
+        return self._get(JobResponse, f"/adapters/{adapter}/train", method="POST", json=body)
 
     def documents(self, *, offset: int = 0, limit: int = 100) -> DocumentPage:
         """One page of the tenant's documents."""

@@ -247,8 +247,16 @@ class Ingestion:
         with self._unfinished:
             if self.jobs.next_items(1) is not None:
                 return False
-            self._directory.mark_finished(self._tenant_id)
+            if not self.jobs.has_unfinished():  # a task's worker wakes this one again at its end
+                self._directory.mark_finished(self._tenant_id)
             return True
+
+    @contextmanager
+    def adding(self) -> Iterator[None]:
+        """Held while a job without documents is added, so that a restart opens this tenant."""
+        with self._unfinished:
+            self._directory.mark_unfinished(self._tenant_id)
+            yield
 
     def leave(self) -> None:
         """Note that this process ends in order."""

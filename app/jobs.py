@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from ingest import Database
 
-JobKind = Literal["ingest", "replace"]
+JobKind = Literal["ingest", "replace", "train", "build_dataset"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -230,6 +230,16 @@ class JobStore:
             left = connection.execute("SELECT 1 FROM job_documents WHERE job_id = ? AND NOT done", (job_id,)).fetchone()
             if left is None:
                 _end(connection, job_id, "failed" if error else "succeeded", error)
+
+    def has_unfinished(self) -> bool:
+        """Whether any job is to be done yet."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT 1 FROM jobs WHERE state IN ('queued', 'running') LIMIT 1").fetchone()
+        return row is not None
+
+    def succeed(self, connection: sqlite3.Connection, job_id: str) -> None:
+        """End, inside the caller's transaction, a job of which nothing is left to do."""
+        _end(connection, job_id, "succeeded", None)
 
     def fail(self, job_id: str, error: str) -> None:
         """End a job with a reason."""

@@ -12,6 +12,7 @@ from app.access import Access
 from app.problems import install_problem_handlers
 from app.routes import (
     adapters,
+    datasets,
     documents,
     feedback,
     health,
@@ -22,6 +23,7 @@ from app.routes import (
     splitting,
     templates,
     tenants,
+    training,
 )
 from app.schemas import IngestRequest
 from app.service import Service
@@ -56,9 +58,11 @@ def create_app(service: Service) -> FastAPI:
         jobs,
         questions,
         splitting,
+        adapters,
+        datasets,
         feedback,
         policy,
-        adapters,
+        training,
         templates,
         openai,
         tenants,

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from adapters import errors as adapter_errors
-from app import templates
+from app import datasets, tasks, templates
 from ingest import errors as ingest_errors
 
 _log = logging.getLogger("lorebase.problems")
@@ -74,9 +74,15 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     adapter_errors.AdapterMemoryFull: (409, "adapter_memory_full"),
     adapter_errors.RequestTooLong: (422, "too_long"),
     adapter_errors.InvalidTemplate: (422, "invalid_template"),
+    adapter_errors.InvalidTrainingData: (422, "invalid_training_data"),
     adapter_errors.NotSupported: (422, "not_supported"),
     adapter_errors.QueueFull: (429, "queue_full"),
     adapter_errors.ModelUnavailable: (503, "model_unavailable"),
+    datasets.UnknownDataset: (404, "not_found"),
+    datasets.InvalidDatasetName: (422, "invalid_dataset_name"),
+    datasets.DatasetExists: (409, "dataset_exists"),
+    datasets.TooManyDatasets: (409, "too_many_datasets"),
+    tasks.TooManyTasks: (429, "too_many_pending"),
     templates.UnknownTemplate: (404, "unknown_template"),
     templates.InvalidTemplateName: (422, "invalid_template_name"),
     templates.TooManyTemplates: (409, "too_many_templates"),
@@ -109,7 +115,9 @@ def problem_of(error: Exception) -> Problem:
             status, code = _PROBLEMS[kind]
             headers = {"Retry-After": _RETRY_SECONDS[status]} if status in _RETRY_SECONDS else None
             fields = {name: getattr(error, name) for name in _FIELDS if hasattr(error, name)}
-            detail = "There is no such document." if code == "not_found" else str(error)[:_LONGEST_DETAIL]
+            detail = str(error)[:_LONGEST_DETAIL]
+            if kind is ingest_errors.UnknownDocument:
+                detail = "There is no such document."
             return Problem(status, code, detail, headers, **fields)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Problem(507, "storage_full", "The server's disk is full. Nothing was stored; try again later.")
@@ -131,6 +139,8 @@ def install_problem_handlers(app: FastAPI) -> None:
         StarletteHTTPException,
         adapter_errors.AdapterError,
         ingest_errors.IngestError,
+        datasets.DatasetError,
+        tasks.TooManyTasks,
         templates.TemplateError,
         Exception,
     ):

@@ -159,7 +159,7 @@ class JobSummary(BaseModel):
     """A job as it stands.
 
     ``stage``, ``chunks`` and ``eta_seconds`` tell of a job that has its turn and are null otherwise; ``waiting_for``
-    is why a stage is ``waiting``: what failed, and is tried again.
+    is why a stage is ``waiting``: what failed, and is tried again. ``loss`` is a training's latest.
     """
 
     id: str
@@ -170,10 +170,18 @@ class JobSummary(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None
-    stage: Literal["parsing", "embedding", "storing", "waiting"] | None = None
+    stage: str | None = Field(
+        None,
+        description="Of documents: parsing, embedding, storing, waiting. Of a training: preparing, starting, loading, "
+        "training, checking.",
+    )
     chunks: ChunkProgress | None = None
     eta_seconds: float | None = None
     waiting_for: str | None = None
+    request: dict[str, Any] | None = Field(None, description="Of a job without documents: what was asked for.")
+    loss: float | None = None
+    warnings: list[str] = Field(default_factory=list)
+    result: dict[str, Any] | None = Field(None, description="Of a job without documents: what came of it.")
 
 
 class JobResponse(JobSummary):

@@ -23,7 +23,9 @@ from app.job_worker import JobWorker
 from app.jobs import Backlog
 from app.life.answers import AnswerWriter, Retention
 from app.settings import BUILTIN, NO_RERANKER, Settings
+from app.task_worker import TaskWorker
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
+from app.training_jobs import Trainings
 from app.workspace import Workspace, Workspaces
 from ingest import (
     ArchiveLimits,
@@ -89,6 +91,10 @@ class Service:
             most_open=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_OF_A_TENANT,
         )
         self.workspaces.sweep()
+        self.trainings = Trainings(settings, self.engine)
+        self.task_worker = TaskWorker(
+            self.workspaces.get, {"train": self.trainings.run}, settings.training_jobs, self.worker.wake
+        )
         self._loaded = threading.Event()
         self._failure: str | None = None
         self._loader = threading.Thread(target=self._load, name="model-loader", daemon=True)
@@ -101,6 +107,7 @@ class Service:
         """Stop the worker and the engine, close everything. What is unfinished goes on after the next start."""
         self.draining.set()
         self.worker.stop()
+        self.task_worker.stop()
         self._loader.join()
         self.engine.close()
         self._parser.close()
@@ -135,7 +142,9 @@ class Service:
         self._pin_adapters()
         for tenant_id in self.directory.unfinished():
             self.worker.wake(tenant_id)
+            self.task_worker.wake(tenant_id)
         self.worker.start()
+        self.task_worker.start()
 
     @property
     def generates(self) -> bool:

@@ -96,6 +96,19 @@ class Settings(BaseSettings):
     archive_files: int = Field(1_000, ge=1, description="Most files in the zip archives of one upload.")
     archive_mb: int = Field(256, ge=1, description="What the zip archives of one upload may unpack to, in MiB.")
     archive_depth: int = Field(2, ge=1, description="How deep zip archives may lie in each other; 1: not at all.")
+    training_jobs: int = Field(1, ge=1, le=16, description="Trainings and other long jobs done at once.")
+    max_pending_trainings: int = Field(
+        8, ge=1, description="Trainings and other long jobs of one tenant that may wait; more are answered 429."
+    )
+    training_threads: int = Field(1, ge=1, description="Processor threads of a training.")
+    training_niceness: int = Field(
+        10, ge=0, le=19, description="How far a training stands back behind questions for the processor."
+    )
+    training_seconds: float = Field(6 * 3600.0, gt=0, description="Longest time one training may take.")
+    training_memory_mb: int = Field(8192, ge=256, description="Memory one training may take, in MiB.")
+    training_checkpoint_seconds: float = Field(
+        15.0, gt=0, description="Time between two checkpoints of a training: what a crash costs at most."
+    )
     shutdown_seconds: int = Field(20, ge=1, description="Time running requests have to finish after SIGTERM.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line.")

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, InvalidTrainingData
 from adapters.squad import Question, read_squad
 from adapters.training import (
     HELD_OUT_QUESTIONS,
     NEGATIVES,
     TRAINING_QUESTIONS,
+    Objective,
     TrainingProgress,
-    train_domain_adapter,
+    check_examples,
+    config_of,
+    parse_examples,
+    train,
     train_reader,
     train_reranker,
 )
-from adapters.training.domain import DOMAIN_CONFIG
 from app.ranking_data import ranking_data
+from app.settings import BUILTIN
 from ingest import IngestError, SentenceTransformerEmbedder
 
 Report = Callable[[TrainingProgress], None]
@@ -66,15 +70,38 @@ def run_reranker_training(data: list[Path], output: Path) -> int:
     return _run(train)
 
 
-def run_adapter_training(data: list[Path], output: Path, *, rank: int, epochs: float, seed: int) -> int:
-    """`lorebase train adapter`; the exit status."""
-    config = replace(DOMAIN_CONFIG, rank=rank, alpha=2 * rank, epochs=epochs, seed=seed)
+def run_adapter_training(
+    data: list[Path], output: Path, model: str, dtype: str, objective: Objective, given: Mapping[str, Any]
+) -> int:
+    """`lorebase train adapter`; the exit status.
 
-    def train(bar: Progress, report: Report) -> str:
-        train_domain_adapter(_questions(data), output, config, report=report)
+    Args:
+        given: hyper-parameters that were set; the others follow from the method.
+    """
+    generates = model != BUILTIN
+
+    def run(bar: Progress, report: Report) -> str:
+        config = config_of({name: value for name, value in given.items() if value is not None}, generates=generates)
+        found = [example for path in data for example in parse_examples(str(path), _content(path))]
+        examples, warnings = check_examples(found, objective, quotes=not generates, english=not generates)
+        if not all(example.passages for example in examples):
+            raise InvalidTrainingData(
+                "Some examples bring no passage. Passages are retrieved where the documents are: by a running service, "
+                "with `lorebase train job`."
+            )
+        for warning in warnings:
+            bar.console.print(warning, style="yellow")
+        train(examples, output, config, model=model, dtype=dtype, objective=objective, report=report)
         return f"The adapter is in {output}; upload its two files to POST /adapters/NAME/versions."
 
-    return _run(train)
+    return _run(run)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidTrainingData(f"{path}: {error.strerror or error}") from error
 
 
 def _questions(data: list[Path]) -> list[Question]:

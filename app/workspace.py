@@ -15,10 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from adapters import AdapterRef, AdapterRegistry, pinned_in
+from app.datasets import DATASET_MIGRATIONS, DatasetStore
 from app.ingestion import Ingestion
 from app.jobs import JOB_MIGRATIONS
 from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention
 from app.life.policy import POLICY_MIGRATIONS, PolicyStore
+from app.tasks import TASK_MIGRATIONS, TaskStore
 from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
 from app.tenants import TenantDirectory
 from ingest import DOCUMENT_MIGRATIONS, Corpus, Database, DatabaseClosed, RetrievalOptions
@@ -51,6 +53,7 @@ class Workspace:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
+        self.folder = folder
         self.english_only = english_only
         self.retrieval = retrieval
         self.database = Database(
@@ -61,12 +64,16 @@ class Workspace:
                 "templates": TEMPLATE_MIGRATIONS,
                 "policy": POLICY_MIGRATIONS,
                 "answers": ANSWER_MIGRATIONS,
+                "tasks": TASK_MIGRATIONS,
+                "datasets": DATASET_MIGRATIONS,
             },
         )
         self.corpus = make_corpus(self.database)
         self.adapters = AdapterRegistry(folder / _ADAPTERS)
         self.ingestion = open_ingestion(self.database, self.corpus)
         self.jobs = self.ingestion.jobs
+        self.tasks = TaskStore(self.database, self.jobs, self.ingestion.adding)
+        self.datasets = DatasetStore(self.database)
         self.templates = TemplateStore(self.database)
         self.policy = PolicyStore(self.database)
         self.answers = AnswerStore(self.database, retention, lambda: self.policy.current.keep_answers, wake_writer)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from adapters.adapter_files import ADAPTER_CONFIG
+from adapters.adapter_files import name_the_base
 from adapters.base_model import load_encoder, reader_dtype
 from adapters.engine import Done, Event, Failed, PassageRead, Row
 from adapters.reader import ReaderEngine
@@ -23,9 +23,11 @@ from adapters.squad import Question, f1_score
 from adapters.template import Passage
 from adapters.training.calibration import calibrate
 from adapters.training.examples import lookalike_paragraphs
-from adapters.training.trainer import TrainingConfig, TrainingProgress, make_alterer, train_reader_adapter
+from adapters.training.settings import TrainingConfig
+from adapters.training.trainer import TrainingProgress, make_alterer, train_reader_adapter
 
 READER_CONFIG = TrainingConfig(
+    targets="all",
     rank=32,
     alpha=64,
     learning_rate=1e-3,
@@ -63,13 +65,6 @@ def train_reader(
     train_reader_adapter(base, [q for q in questions if not is_held_out(q)], output, config, report=report)
     name_the_base(output, base.adapter_base_name)
     return calibrate_reader(output, [q for q in questions if is_held_out(q)], config.seed)
-
-
-def name_the_base(folder: Path, name: str) -> None:
-    """Say in an adapter's config which base it was trained on."""
-    path = folder / ADAPTER_CONFIG
-    config = {**json.loads(path.read_text()), "base_model_name_or_path": name}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def calibrate_reader(reader: Path, held_out: Sequence[Question], seed: int = 0) -> Calibration:

@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, name_the_base
 from adapters.base_model import READER_FOLDER, load_encoder, load_reader_base, reader_dtype
 from adapters.errors import InvalidTrainingData
 from adapters.reranker import CALIBRATION, EncodedPair, RankingCalibration, encode_windows, relevance, score_pairs
-from adapters.training.reader import name_the_base
-from adapters.training.trainer import TrainingConfig, TrainingProgress, train_adapter
+from adapters.training.settings import TrainingConfig
+from adapters.training.trainer import TrainingProgress, prepare_reader, train_adapter
 
 Scores = NDArray[np.float64]
 
@@ -35,6 +35,7 @@ NEGATIVES = 4  # beside the one that answers: a question costs five pairs
 TRAINING_QUESTIONS = 1_500  # of which 0.56 passes are made: 840 questions, 4,200 pairs, 210 steps
 HELD_OUT_QUESTIONS = 120
 RERANKER_CONFIG = TrainingConfig(
+    targets="all",
     rank=32,
     alpha=64,
     learning_rate=3e-4,
@@ -130,7 +131,8 @@ def train_reranker(
     if not (folder / ADAPTER_WEIGHTS).is_file():
         base = load_encoder(dtype=reader_dtype("auto"), attention="eager")  # its backward is the faster one on CPUs
         task = PassageRanking(examples, base.tokenizer, config.max_length)
-        train_adapter(base, task, folder, config, start=start, report=report)
+        prepare_reader(base.model, config)
+        train_adapter(base.model, task, folder, config, start=start, report=report)
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         shutil.copyfile(folder / name, output / name)
     name_the_base(output, load_encoder().adapter_base_name)

@@ -1,8 +1,8 @@
-"""Supervised training of an adapter for the embedded encoder: LoRA on every linear layer and a QA head.
+"""The training loop: batches, learning rate, checkpoints, progress.
 
-One loop for all uses: the reader itself (on the raw encoder), a tenant's adapter (on the reader's base), the reranker.
-Deterministic for a seed, checkpointed and resumable; reports progress through a callback.
-Knows models and examples; knows no service, no tenants.
+One loop for all uses: the reader itself (on the raw encoder), a tenant's adapter (on the reader's base or a language
+model), the reranker. Deterministic for a seed, checkpointed and resumable; reports progress through a callback.
+Knows models and tasks; knows no service, no tenants. What is trained in a model is the business of `methods`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, TaskType, get_peft_model
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -32,36 +30,11 @@ from adapters.errors import InvalidTrainingData
 from adapters.squad import Question
 from adapters.training.alterations import QuestionAlterer, word_neighbours
 from adapters.training.examples import ExampleSource, Feature
+from adapters.training.methods import Adapted, adapt
+from adapters.training.settings import TrainingConfig
 
 _CHECKPOINT = "checkpoint.pt"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Hyper-parameters of one run. Shares are of the drawn examples; lengths are tokens.
-
-    Attributes:
-        schedule: the learning rate over the run: points (share of the steps, share of ``learning_rate``), joined by
-            straight lines.
-    """
-
-    rank: int = 8
-    alpha: int = 16
-    target_modules: tuple[str, ...] = ("query", "key", "value", "dense")
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 50
-    schedule: tuple[tuple[float, float], ...] = ((0.0, 1.0), (1.0, 0.0))
-    epochs: float = 5.0
-    batch_size: int = 16
-    max_length: int = 320
-    lookalike_share: float = 0.0
-    altered_share: float = 0.0
-    hidden_dropout: float = 0.1
-    lora_dropout: float = 0.0
-    seed: int = 0
-    checkpoint_every: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +46,23 @@ class TrainingProgress:
     loss: float
     examples_per_second: float
     eta_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run made.
+
+    Attributes:
+        folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
+        loss: mean of the last reported steps.
+        seconds: time in the loop, of all processes that worked on the run.
+    """
+
+    folder: Path
+    steps: int
+    trainable: int
+    loss: float
+    seconds: float
 
 
 class TrainingTask(Protocol):
@@ -118,7 +108,8 @@ def train_reader_adapter(
     *,
     report: Callable[[TrainingProgress], None] = lambda _: None,
     report_every: int = 25,
-) -> Path:
+    checkpoint_seconds: float = math.inf,
+) -> Trained:
     """Train an adapter that reads answers out of passages: `train_adapter` with the task `SpanReading`.
 
     Raises:
@@ -135,11 +126,24 @@ def train_reader_adapter(
         alterer=make_alterer(base, questions) if config.altered_share else None,
     )
     task = SpanReading(source, base.tokenizer.pad_token_id)
-    return train_adapter(base, task, output, config, report=report, report_every=report_every)
+    prepare_reader(base.model, config)
+    return train_adapter(
+        base.model, task, output, config,
+        report=report, report_every=report_every, checkpoint_seconds=checkpoint_seconds,
+    )  # fmt: skip
+
+
+def prepare_reader(model: Any, config: TrainingConfig) -> None:
+    """Set the dropout of the run in an encoder, none where attention is weighed."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = config.hidden_dropout
+    for layer in model.bert.encoder.layer:
+        layer.attention.self.dropout.p = 0.0
 
 
 def train_adapter(
-    base: ReaderBase,
+    model: Any,
     task: TrainingTask,
     output: Path,
     config: TrainingConfig,
@@ -147,36 +151,38 @@ def train_adapter(
     start: Path | None = None,
     report: Callable[[TrainingProgress], None] = lambda _: None,
     report_every: int = 25,
-) -> Path:
-    """Train an adapter on ``base`` and write it to ``output`` in peft's format.
+    checkpoint_seconds: float = math.inf,
+) -> Trained:
+    """Train an adapter on ``model`` and write it to ``output`` in peft's format.
 
-    The base model's own weights are not changed, but LoRA layers are put into ``base.model``: use a model of its own.
-    An interrupted run goes on from the checkpoint in ``output`` when called again with the same arguments.
+    Layers are put into ``model``: use one of its own. An interrupted run goes on from the checkpoint in ``output`` when
+    called again with the same arguments.
 
     Args:
         start: the folder of an adapter of the same shape to begin with, instead of B = 0.
-
-    Returns:
-        The folder with ``adapter_config.json`` and ``adapter_model.safetensors``.
+        checkpoint_seconds: a checkpoint is written also when so long has passed since the last.
 
     Raises:
         InvalidTrainingData: a checkpoint of other settings lies in ``output``, or the adapter in ``start`` has another
             shape.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.manual_seed(config.seed)
-    model = _with_lora(base.model, config)
+    adapted = adapt(model.float() if config.method == "full" else model, config)  # its updates vanish in bfloat16
     if start is not None:
-        _load_weights(model, start)
-    trainable = [p for p in model.parameters() if p.requires_grad]
+        _load_weights(adapted, start)
+    network = adapted.model.train()
+    trainable = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
     per_epoch = math.ceil(len(task) / config.batch_size)
     steps = max(1, round(config.epochs * per_epoch))
     output.mkdir(parents=True, exist_ok=True)
     settings = _settings(config, len(task), start)
-    done = _resume(output, settings, config.seed, model, optimizer)
+    done, before = _resume(output, settings, config.seed, adapted, optimizer)
 
-    started, losses = time.monotonic(), []
+    started = saved = time.monotonic()
+    losses: list[float] = []
+    mean = math.nan
     for step in range(done, steps):
         epoch, position = divmod(step, per_epoch)
         if position == 0 or step == done:
@@ -184,30 +190,26 @@ def train_adapter(
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_share(step, steps, config)
         with torch.autocast("cpu", torch.bfloat16, enabled=model.dtype == torch.bfloat16):
-            loss = task.loss(model, batches[position], random.Random(f"{config.seed}/{step}"))
+            loss = task.loss(network, batches[position], random.Random(f"{config.seed}/{step}"))
         losses.append(_step(loss, optimizer, trainable))
-        now = step + 1
+        now, moment = step + 1, time.monotonic()
         if now % report_every == 0 or now in (1, steps):
-            elapsed = time.monotonic() - started
-            report(
-                TrainingProgress(
-                    now,
-                    steps,
-                    sum(losses) / len(losses),
-                    (now - done) * config.batch_size / elapsed,
-                    (steps - now) * elapsed / (now - done),
-                )
-            )
+            elapsed = moment - started
+            mean = sum(losses) / len(losses)
+            rate = (now - done) * config.batch_size / elapsed
+            report(TrainingProgress(now, steps, mean, rate, (steps - now) * elapsed / (now - done)))
             losses = []
-        if now % config.checkpoint_every == 0 and now < steps:
-            _save_checkpoint(output, settings, now, model, optimizer)
-    model.save_pretrained(str(output))
+        if now < steps and (now % config.checkpoint_every == 0 or moment - saved > checkpoint_seconds):
+            _save_checkpoint(output, settings, now, before + moment - started, adapted, optimizer)
+            saved = time.monotonic()
+    adapted.save(output)
+    seconds = before + time.monotonic() - started
     for leftover in ("README.md", _CHECKPOINT):
         (output / leftover).unlink(missing_ok=True)
-    return output
+    return Trained(output, steps, sum(p.numel() for p in trainable), mean, seconds)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep what is freed: a step's activations are mapped anew at every step otherwise, and zeroing those
     pages took a third of the time of a run (31 instead of 20 examples/s without it)."""
     try:
@@ -227,24 +229,6 @@ def collate(features: Sequence[Feature], pad: int) -> dict[str, torch.Tensor]:
         "start_positions": torch.tensor([f.start for f in features]),
         "end_positions": torch.tensor([f.end for f in features]),
     }
-
-
-def _with_lora(model: Any, config: TrainingConfig) -> Any:
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = config.hidden_dropout
-    for layer in model.bert.encoder.layer:
-        layer.attention.self.dropout.p = 0.0
-    lora = LoraConfig(
-        task_type=TaskType.QUESTION_ANS,
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=list(config.target_modules),
-    )
-    adapted = get_peft_model(model, lora)
-    adapted.train()
-    return adapted
 
 
 def _step(loss: torch.Tensor, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> float:
@@ -281,34 +265,38 @@ def _slices(items: list[int], size: int) -> Iterator[list[int]]:
         yield items[begin : begin + size]
 
 
-def _save_checkpoint(output: Path, settings: str, step: int, model: Any, optimizer: torch.optim.Optimizer) -> None:
+def _save_checkpoint(
+    output: Path, settings: str, step: int, seconds: float, adapted: Adapted, optimizer: torch.optim.Optimizer
+) -> None:
     temporary = output / (_CHECKPOINT + ".tmp")
-    torch.save(
-        {
-            "settings": settings,
-            "step": step,
-            "adapter": get_peft_model_state_dict(model),
-            "optimizer": optimizer.state_dict(),
-        },
-        temporary,
-    )
+    state = {
+        "settings": settings,
+        "step": step,
+        "seconds": seconds,
+        "adapter": adapted.state(),
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(state, temporary)
     os.replace(temporary, output / _CHECKPOINT)
 
 
-def _resume(output: Path, settings: str, seed: int, model: Any, optimizer: torch.optim.Optimizer) -> int:
+def _resume(
+    output: Path, settings: str, seed: int, adapted: Adapted, optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    """Steps done and seconds spent by earlier processes."""
     path = output / _CHECKPOINT
     if not path.is_file():
-        return 0
+        return 0, 0.0
     state = torch.load(path, weights_only=True)
     if state["settings"] != settings:
         raise InvalidTrainingData(
             f"{path} belongs to a run with other settings; choose another output folder or remove that file."
         )
-    set_peft_model_state_dict(model, state["adapter"])
+    adapted.restore(state["adapter"])
     optimizer.load_state_dict(state["optimizer"])
     # Dropout draws follow from the step, so a resumed run differs from an unbroken one only in dropout masks.
     torch.manual_seed(seed + int(state["step"]))
-    return int(state["step"])
+    return int(state["step"]), float(state["seconds"])
 
 
 def _settings(config: TrainingConfig, examples: int, start: Path | None) -> str:
@@ -316,9 +304,9 @@ def _settings(config: TrainingConfig, examples: int, start: Path | None) -> str:
     return json.dumps({**asdict(config), "examples": examples, "start": begun_with}, sort_keys=True)
 
 
-def _load_weights(model: Any, folder: Path) -> None:
+def _load_weights(adapted: Adapted, folder: Path) -> None:
     try:
-        unexpected = set_peft_model_state_dict(model, load_file(folder / ADAPTER_WEIGHTS)).unexpected_keys
+        unexpected = adapted.restore(load_file(folder / ADAPTER_WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise InvalidTrainingData(f"{folder} holds no adapter of this shape to begin with: {error}") from error
     if unexpected:

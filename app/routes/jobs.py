@@ -19,13 +19,14 @@ from app.routes.dependencies import CurrentService, CurrentWorkspace, Limit, Off
 from app.routes.questions import server_sent_event
 from app.schemas import ChunkProgress, IngestedDocument, JobPage, JobResponse, JobSummary, Progress
 from app.service import Service
+from app.tasks import TASK_KINDS, Task
 from app.workspace import Workspace
 from ingest import UnknownDocument
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 _POLL_SECONDS = 0.05
 _SILENCE_SECONDS = 15.0  # proxies close a connection that says nothing
-_TELLING = ("state", "progress", "stage", "chunks", "waiting_for")
+_TELLING = ("state", "progress", "stage", "chunks", "waiting_for", "loss", "warnings")
 
 
 @router.get("")
@@ -55,7 +56,8 @@ async def events(job_id: str, workspace: CurrentWorkspace, service: CurrentServi
 
 @router.post("/{job_id}/cancel")
 async def cancel(job_id: str, workspace: CurrentWorkspace) -> JobResponse:
-    """End a job: documents of it that were never ready are removed, one that was to be replaced stays as it is.
+    """End a job: documents of it that were never ready are removed, one that was to be replaced stays as it is; a
+    training makes no version.
 
     A job that has ended stays as it is.
     """
@@ -70,6 +72,10 @@ async def retry(job_id: str, workspace: CurrentWorkspace, service: CurrentServic
     found = await asyncio.to_thread(workspace.jobs.get, job_id)
     if found is None:
         raise not_found("job")
+    if found.kind in TASK_KINDS:
+        raise Problem(
+            409, "nothing_to_retry", "Only documents are tried again; send the request that began this job again."
+        )
     with refusing_overload():
         new_id = await asyncio.to_thread(workspace.ingestion.retry_job, found, service.settings.max_pending_documents)
     service.worker.wake(workspace.tenant_id)
@@ -94,21 +100,44 @@ def job_response(workspace: Workspace, job_id: str) -> JobResponse:
 
 
 def _facts(workspace: Workspace, job: Job) -> dict[str, Any]:
-    activity = workspace.ingestion.activity(job)
-    eta = workspace.ingestion.eta_seconds(job)
+    task = workspace.tasks.get(job.id) if job.kind in TASK_KINDS else None
     return {
         "id": job.id,
         "kind": job.kind,
         "state": job.state,
-        "progress": Progress(done=job.done, total=job.total),
         "error": job.error,
         "created_at": job.created_at,
         "started_at": job.started_at,
         "ended_at": job.ended_at,
+        **(_of_documents(workspace, job) if task is None else _of_task(task)),
+    }
+
+
+def _of_task(task: Task) -> dict[str, Any]:
+    return {
+        "progress": Progress(done=task.done, total=task.total, unit=task.unit),
+        "stage": task.stage,
+        "chunks": None,
+        "eta_seconds": None if task.eta_seconds is None else round(task.eta_seconds, 1),
+        "waiting_for": None,
+        "request": {name: value for name, value in task.request.items() if name not in ("config", "base")},
+        "loss": None if task.loss is None else round(task.loss, 5),
+        "warnings": task.warnings,
+        "result": task.result,
+    }
+
+
+def _of_documents(workspace: Workspace, job: Job) -> dict[str, Any]:
+    activity = workspace.ingestion.activity(job)
+    eta = workspace.ingestion.eta_seconds(job)
+    return {
+        "progress": Progress(done=job.done, total=job.total),
         "stage": activity.stage if activity else None,
         "chunks": ChunkProgress(done=activity.done, total=activity.total) if activity and activity.total else None,
         "eta_seconds": None if eta is None else round(eta, 1),
         "waiting_for": activity.detail if activity else None,
+        "loss": None,
+        "warnings": [],
     }
 
 

@@ -17,10 +17,10 @@ from adapters import ReaderEngine
 from adapters.base_model import load_encoder, load_reader_base
 from adapters.errors import InvalidTrainingData
 from adapters.squad import Answer, Question, exact_match, f1_score, read_squad
-from adapters.training import TrainingConfig, TrainingProgress, train_domain_adapter
+from adapters.template import Passage
+from adapters.training import TrainingConfig, TrainingExample, TrainingProgress, config_of, train
 from adapters.training.alterations import QuestionAlterer, word_neighbours
 from adapters.training.calibration import calibrate
-from adapters.training.domain import DOMAIN_CONFIG
 from adapters.training.examples import ExampleSource
 from adapters.training.trainer import learning_rate_share, train_reader_adapter
 
@@ -125,30 +125,24 @@ def test_calibration_gives_likely_answers_more_than_half_and_abstains_between_th
 
 
 @pytest.mark.model
-def test_before_the_first_step_an_adapter_equals_its_base() -> None:
-    from adapters.training.trainer import _with_lora
-
-    base = load_reader_base()
-    pair = base.tokenizer("Who leads Aldmoor?", questions()[0].context, return_tensors="pt").input_ids  # [1, T]
-    with torch.inference_mode():
-        before = base.model(input_ids=pair).start_logits  # [1, T]
-        adapted = _with_lora(base.model, DOMAIN_CONFIG).eval()
-        after = adapted(input_ids=pair).start_logits  # [1, T]
-    assert torch.equal(before, after)
-
-
-@pytest.mark.model
 def test_a_domain_adapter_learns_its_domain_and_serves(tmp_path: Path) -> None:
     told: list[TrainingProgress] = []
-    config = replace(DOMAIN_CONFIG, epochs=12, lookalike_share=0.0)
-    folder = train_domain_adapter(questions(), tmp_path / "towns", config, report=told.append)
-    assert told[-1].step == told[-1].steps
+    examples = [
+        TrainingExample(q.question, (q.answers[0].text,), (Passage(q.context),), q.article) for q in questions()
+    ]
+    config = config_of({"epochs": 12, "targets": "all", "lookalike_share": 0.0}, generates=False)
+    trained, base = train(examples, tmp_path / "towns", config, report=told.append)
+    assert told[-1].step == told[-1].steps == trained.steps
     assert told[-1].loss < 0.7 * told[0].loss
-    assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in trained.folder.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
     engine = ReaderEngine()
     engine.load()
     try:
-        assert engine.check(folder).rank == 8
+        assert engine.check(trained.folder).rank == 8
+        assert engine.fingerprint == base.fingerprint
     finally:
         engine.close()
 
@@ -171,7 +165,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: P
     with pytest.raises(InvalidTrainingData, match="other settings"):
         train_reader_adapter(load_reader_base(), questions(), tmp_path / "parts", replace(config, seed=1))
     parts = train_reader_adapter(load_reader_base(), questions(), tmp_path / "parts", config)
-    one, other = (load_file(folder / "adapter_model.safetensors") for folder in (whole, parts))
+    one, other = (load_file(run.folder / "adapter_model.safetensors") for run in (whole, parts))
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
 
 

@@ -28,8 +28,15 @@ def test_another_tenants_ids_answer_like_unknown_ones_on_every_route(
     job = other_tenant.post("/ingest", json={"documents": [{"text": f"Another {CANARY} text."}]}).json()["job_id"]
     assert upload(other_tenant, CANARY, write_lora(tmp_path / "a").folder).status_code == 201
     assert other_tenant.put(f"/templates/{CANARY}", json={}).status_code == 200
-    foreign = {"document_id": document["id"], "job_id": job, "name": CANARY}
-    unknown = {"document_id": uuid.uuid4().hex, "job_id": uuid.uuid4().hex, "name": "nobody"}
+    made = other_tenant.post("/datasets", files={"file": ("set.jsonl", b'{"question": "Why?", "answer": "so"}')})
+    assert made.status_code == 201
+    foreign = {"dataset": made.json()["id"], "document_id": document["id"], "job_id": job, "name": CANARY}
+    unknown = {
+        "dataset": uuid.uuid4().hex,
+        "document_id": uuid.uuid4().hex,
+        "job_id": uuid.uuid4().hex,
+        "name": "nobody",
+    }
     routes = [
         (method, path)
         for path, methods in tenant.get("/openapi.json").json()["paths"].items()
@@ -42,8 +49,9 @@ def test_another_tenants_ids_answer_like_unknown_ones_on_every_route(
             continue  # makes an adapter of the caller's own
         if (method, path) == ("put", "/templates/{name}"):
             continue  # makes a template of the caller's own
-        body = {"version": 1} if path.endswith("/promote") else None
-        answers = [tenant.request(method, path.format(**ids), json=body) for ids in (foreign, unknown)]
+        bodies = {"promote": lambda _: {"version": 1}, "train": lambda ids: {"dataset": ids["dataset"]}}
+        body = bodies.get(path.rsplit("/", 1)[-1], lambda _: None)
+        answers = [tenant.request(method, path.format(**ids), json=body(ids)) for ids in (foreign, unknown)]
         assert answers[0].status_code == answers[1].status_code == 404, (method, path, answers[0].text)
         assert answers[0].text.replace(CANARY, "·") == answers[1].text.replace("nobody", "·"), (method, path)
     assert CANARY in other_tenant.get(f"/documents/{document['id']}/text").text

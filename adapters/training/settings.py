@@ -1,0 +1,102 @@
+"""What one training run is set to: method, hyper-parameters, and their defaults. Plain data; no model library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from adapters.errors import InvalidTrainingData
+
+Method = Literal[
+    "lora", "rslora", "dora", "qlora", "prompt", "prefix", "p_tuning", "bottleneck", "ia3", "llama_adapter", "full"
+]
+Targets = Literal["qv", "attention", "all"]
+METHODS: tuple[Method, ...] = get_args(Method)
+LOW_RANK: frozenset[str] = frozenset({"lora", "rslora", "dora", "qlora"})
+VIRTUAL_TOKENS: frozenset[str] = frozenset({"prompt", "prefix", "p_tuning", "llama_adapter"})
+"""Methods whose learned tokens stand in a prompt; a reader, which points at tokens of a passage, has none."""
+
+# From the methods' own papers, scaled up for models as small as those trained on a CPU.
+_LEARNING_RATES: Mapping[str, float] = {
+    "prompt": 3e-2, "prefix": 1e-2, "p_tuning": 5e-3, "ia3": 1e-2, "llama_adapter": 1e-2, "full": 5e-5,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Hyper-parameters of one run. Shares are of the drawn examples; lengths are tokens.
+
+    Attributes:
+        rank, alpha: of the low-rank methods; what B·A is multiplied with is alpha/rank, or alpha/√rank for rsLoRA.
+        targets: which linear layers the low-rank methods and IA³ adapt: queries and values (Hu et al. 2021), the four
+            attention matrices, or all.
+        virtual_tokens: learned tokens of the prompt methods.
+        width: of the bottleneck between two layers (Houlsby et al. 2019).
+        schedule: the learning rate over the run: points (share of the steps, share of ``learning_rate``), joined by
+            straight lines.
+        beta: how closely DPO and KTO keep to the base.
+    """
+
+    method: Method = "lora"
+    rank: int = 8
+    alpha: int = 16
+    targets: Targets = "qv"
+    virtual_tokens: int = 16
+    width: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    schedule: tuple[tuple[float, float], ...] = ((0.0, 1.0), (1.0, 0.0))
+    epochs: float = 5.0
+    batch_size: int = 16
+    max_length: int = 320
+    lookalike_share: float = 0.0
+    altered_share: float = 0.0
+    hidden_dropout: float = 0.1
+    lora_dropout: float = 0.0
+    beta: float = 0.1
+    seed: int = 0
+    checkpoint_every: int = 200
+
+
+# A few draws over look-alike paragraphs keep what the reader knows about abstaining.
+READER_ADAPTER = TrainingConfig(batch_size=8, warmup_steps=20, lookalike_share=0.05)
+LANGUAGE_MODEL_ADAPTER = TrainingConfig(batch_size=8, warmup_steps=20, max_length=1024, epochs=3.0)
+
+
+def config_of(given: Mapping[str, Any], *, generates: bool) -> TrainingConfig:
+    """The settings of a run: those given, the others by method and kind of base.
+
+    Args:
+        generates: the base is a language model.
+
+    Raises:
+        InvalidTrainingData: the method does not apply to this kind of base.
+    """
+    method: Method = given.get("method", "lora")
+    if not generates and method in VIRTUAL_TOKENS:
+        raise InvalidTrainingData(
+            f"{method} learns tokens of a prompt, and the reader has none. Use lora, rslora, dora, qlora, bottleneck, "
+            "ia3 or full, or set LOREBASE_MODEL to a language model."
+        )
+    defaults = LANGUAGE_MODEL_ADAPTER if generates else READER_ADAPTER
+    rank = given.get("rank", defaults.rank)
+    config = replace(
+        defaults, method=method, alpha=2 * rank, learning_rate=_LEARNING_RATES.get(method, defaults.learning_rate)
+    )
+    return replace(config, **given)
+
+
+def config_to_dict(config: TrainingConfig) -> dict[str, Any]:
+    """The settings that matter for the method, by name: what a lineage keeps."""
+    left_out = {"checkpoint_every"}
+    if config.method not in LOW_RANK:
+        left_out |= {"rank", "alpha", "lora_dropout"}
+    if config.method not in LOW_RANK | {"ia3"}:
+        left_out |= {"targets"}
+    if config.method not in VIRTUAL_TOKENS:
+        left_out |= {"virtual_tokens"}
+    if config.method != "bottleneck":
+        left_out |= {"width"}
+    return {name: value for name, value in asdict(config).items() if name not in left_out}

@@ -1,0 +1,196 @@
+"""A tenant's training sets: uploaded or built, durable, never changed; a set's id is the hash of what it holds.
+
+Knows tables and training examples; knows no HTTP and no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+import time
+import zlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from adapters.training import TrainingExample, dump_examples, load_examples
+from ingest import Database
+
+DATASET_MIGRATIONS = [
+    """
+    CREATE TABLE datasets (
+        id TEXT PRIMARY KEY,            -- of the sha256 of the content
+        name TEXT UNIQUE,
+        source TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        examples INTEGER NOT NULL,
+        answered INTEGER NOT NULL,
+        with_passages INTEGER NOT NULL,
+        documents INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        warnings TEXT NOT NULL,         -- JSON: texts for a person
+        content BLOB NOT NULL,          -- JSON Lines, deflated
+        created_at REAL NOT NULL
+    );
+    """
+]
+MOST_DATASETS = 1000
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_COLUMNS = "id, name, source, sha256, examples, answered, with_passages, documents, bytes, warnings, created_at"
+Source = Literal["upload", "documents"]
+
+
+class DatasetError(Exception):
+    """Root of this module's errors."""
+
+
+class UnknownDataset(DatasetError):
+    """The tenant has no such data set."""
+
+
+class InvalidDatasetName(DatasetError):
+    """A data set's name does not have the form names have."""
+
+
+class DatasetExists(DatasetError):
+    """Another set has this name."""
+
+
+class TooManyDatasets(DatasetError):
+    """The tenant holds as many sets as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A stored set.
+
+    Attributes:
+        answered: examples that have an answer.
+        with_passages: examples that bring their passages.
+        documents: different documents that examples name.
+        bytes: size as JSON Lines.
+    """
+
+    id: str
+    name: str | None
+    source: Source
+    sha256: str
+    examples: int
+    answered: int
+    with_passages: int
+    documents: int
+    bytes: int
+    warnings: list[str]
+    created_at: float
+
+
+class DatasetStore:
+    """The training sets of one tenant."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self, examples: list[TrainingExample], name: str | None, source: Source, warnings: list[str]
+    ) -> tuple[Dataset, bool]:
+        """Store a set; the set, and whether it is new. The same content again is the set that is there.
+
+        Raises:
+            InvalidDatasetName, DatasetExists, TooManyDatasets: nothing is stored.
+        """
+        if name is not None and not _NAME.fullmatch(name):
+            raise InvalidDatasetName(
+                f"{name[:80]!r} cannot name a data set: use 1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a "
+                "letter or digit."
+            )
+        content = dump_examples(examples)
+        sha256 = hashlib.sha256(content).hexdigest()
+        dataset = Dataset(
+            id=sha256[:32],
+            name=name,
+            source=source,
+            sha256=sha256,
+            examples=len(examples),
+            answered=sum(bool(e.answers) for e in examples),
+            with_passages=sum(bool(e.passages) for e in examples),
+            documents=len({e.document for e in examples if e.document}),
+            bytes=len(content),
+            warnings=warnings,
+            created_at=time.time(),
+        )
+        with self._database.write() as connection:
+            there = _get(connection, dataset.id)
+            if there is not None and name in (None, there.name):
+                return there, False
+            if name is not None and (other := _get(connection, name)) is not None and other.id != dataset.id:
+                raise DatasetExists(f"Another data set is called {name!r}. Delete it first, or choose another name.")
+            if there is not None:
+                connection.execute("UPDATE datasets SET name = ? WHERE id = ?", (name, dataset.id))
+                return _known(_get(connection, dataset.id)), False
+            if connection.execute("SELECT count(*) FROM datasets").fetchone()[0] >= MOST_DATASETS:
+                raise TooManyDatasets(f"There are {MOST_DATASETS} data sets already; delete some first.")
+            connection.execute(
+                f"INSERT INTO datasets ({_COLUMNS}, content) VALUES ({', '.join('?' * 12)})",  # noqa: S608
+                (
+                    dataset.id, name, source, sha256, dataset.examples, dataset.answered, dataset.with_passages,
+                    dataset.documents, dataset.bytes, json.dumps(warnings), dataset.created_at,
+                    zlib.compress(content),
+                ),
+            )  # fmt: skip
+        return dataset, True
+
+    def get(self, id_or_name: str) -> Dataset:
+        """A set by its id or name. Raises UnknownDataset."""
+        with self._database.read() as connection:
+            return _known(_get(connection, id_or_name))
+
+    def page(self, limit: int, offset: int) -> tuple[list[Dataset], int]:
+        """A page of the sets, the newest first, and how many there are in all."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM datasets ORDER BY created_at DESC, id LIMIT ? OFFSET ?",  # noqa: S608
+                (limit, offset),
+            ).fetchall()
+            total = connection.execute("SELECT count(*) FROM datasets").fetchone()[0]
+        return [_dataset(row) for row in rows], int(total)
+
+    def content(self, dataset_id: str) -> bytes:
+        """A set as JSON Lines. Raises UnknownDataset."""
+        with self._database.read() as connection:
+            row = connection.execute("SELECT content FROM datasets WHERE id = ?", (dataset_id,)).fetchone()
+        if row is None:
+            raise UnknownDataset(_UNKNOWN)
+        return zlib.decompress(row["content"])
+
+    def examples(self, dataset_id: str) -> list[TrainingExample]:
+        """The examples of a set. Raises UnknownDataset."""
+        return load_examples(self.content(dataset_id))
+
+    def delete(self, id_or_name: str) -> None:
+        """Forget a set; versions trained on it keep its hash. Raises UnknownDataset."""
+        with self._database.write() as connection:
+            found = _known(_get(connection, id_or_name))
+            connection.execute("DELETE FROM datasets WHERE id = ?", (found.id,))
+
+
+_UNKNOWN = "There is no such data set."
+
+
+def _get(connection: sqlite3.Connection, id_or_name: str) -> Dataset | None:
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM datasets WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC",  # noqa: S608
+        (id_or_name,),
+    ).fetchone()
+    return _dataset(row) if row else None
+
+
+def _known(dataset: Dataset | None) -> Dataset:
+    if dataset is None:
+        raise UnknownDataset(_UNKNOWN)
+    return dataset
+
+
+def _dataset(row: sqlite3.Row) -> Dataset:
+    fields: dict[str, Any] = dict(row)
+    return Dataset(**{**fields, "warnings": json.loads(fields["warnings"])})

@@ -1,0 +1,82 @@
+"""Training sets: upload, list, look, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Response, UploadFile
+
+from adapters.errors import InvalidTrainingData
+from adapters.training import Objective, TrainingExample, check_examples, parse_examples
+from app.datasets import Dataset
+from app.routes.dependencies import CurrentService, CurrentWorkspace, Limit, Offset
+from app.training_schemas import DatasetName, DatasetPage, DatasetResponse
+from app.workspace import Workspace
+
+router = APIRouter(prefix="/datasets", tags=["training"])
+
+
+@router.post("", status_code=201)
+async def upload(
+    file: Annotated[UploadFile, File(description="JSON Lines, or SQuAD JSON.")],
+    workspace: CurrentWorkspace,
+    service: CurrentService,
+    response: Response,
+    name: Annotated[DatasetName | None, Form(description="A name for it.")] = None,
+) -> DatasetResponse:
+    """Store a training set, checked line by line. The same content again answers the set that is there."""
+    content = await file.read()
+    dataset, is_new = await asyncio.to_thread(
+        _store, workspace, file.filename or "file", content, name, service.generates
+    )
+    if not is_new:
+        response.status_code = 200
+    return _response(dataset, duplicate=not is_new)
+
+
+@router.get("")
+async def datasets(workspace: CurrentWorkspace, limit: Limit = 100, offset: Offset = 0) -> DatasetPage:
+    """The tenant's training sets, newest first."""
+    found, total = await asyncio.to_thread(workspace.datasets.page, limit, offset)
+    return DatasetPage(total=total, offset=offset, limit=limit, datasets=[_response(each) for each in found])
+
+
+@router.get("/{dataset}")
+async def dataset(dataset: str, workspace: CurrentWorkspace) -> DatasetResponse:
+    """One training set, by its id or name."""
+    return _response(await asyncio.to_thread(workspace.datasets.get, dataset))
+
+
+@router.get("/{dataset}/examples", response_class=Response)
+async def examples(dataset: str, workspace: CurrentWorkspace) -> Response:
+    """The examples of a set as JSON Lines."""
+    found = await asyncio.to_thread(workspace.datasets.get, dataset)
+    content = await asyncio.to_thread(workspace.datasets.content, found.id)
+    return Response(content, media_type="application/jsonl; charset=utf-8")
+
+
+@router.delete("/{dataset}", status_code=204)
+async def remove(dataset: str, workspace: CurrentWorkspace) -> Response:
+    """Forget a training set. Versions trained on it keep its hash; a training that has begun goes on."""
+    await asyncio.to_thread(workspace.datasets.delete, dataset)
+    return Response(status_code=204)
+
+
+def _store(workspace: Workspace, file: str, content: bytes, name: str | None, generates: bool) -> tuple[Dataset, bool]:
+    found = parse_examples(file, content)
+    return workspace.datasets.add(found, name, "upload", _warnings(workspace, found, generates))
+
+
+def _warnings(workspace: Workspace, found: list[TrainingExample], generates: bool) -> list[str]:
+    """What a training on the set would say; where it would refuse the set, that. Storing it is no harm."""
+    objective: Objective = "dpo" if any(e.rejected for e in found) else "kto" if any(e.rating for e in found) else "sft"
+    try:
+        return check_examples(found, objective, quotes=not generates, english=workspace.english_only)[1]
+    except InvalidTrainingData as error:
+        return [f"A training on this set is refused: {error}"]
+
+
+def _response(dataset: Dataset, *, duplicate: bool = False) -> DatasetResponse:
+    return DatasetResponse(**asdict(dataset), duplicate=duplicate)

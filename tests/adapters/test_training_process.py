@@ -1,0 +1,73 @@
+"""The child that trains: told what it does, ended by limits, gone on with after kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.base_model import load_reader_base
+from adapters.errors import InvalidTrainingData
+from adapters.training import (
+    TrainingBroke,
+    TrainingFailed,
+    TrainingProcess,
+    TrainingSpec,
+    config_of,
+    dump_examples,
+)
+from tests.adapters.test_training_data import towns
+
+pytestmark = pytest.mark.model
+
+
+def never() -> None:
+    """Nothing stops the waiting."""
+
+
+def spec_in(folder: Path, fingerprint: str = "", epochs: float = 3, **limits: Any) -> TrainingSpec:
+    (folder / "examples.jsonl").write_bytes(dump_examples(towns()))
+    config = config_of({"epochs": epochs, "rank": 2, "lookalike_share": 0.0}, generates=False)
+    fingerprint = fingerprint or load_reader_base().fingerprint
+    return TrainingSpec(folder, config, "sft", "builtin", "float32", fingerprint, checkpoint_seconds=0.01, **limits)
+
+
+def test_a_killed_child_is_gone_on_with_from_its_checkpoint(tmp_path: Path) -> None:
+    spec = spec_in(tmp_path)
+    with TrainingProcess(spec) as child:
+        events = child.events(90, never)
+        next(event for event in events if event.get("step", 0) >= 3)
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(TrainingBroke, match="killed"):
+            list(events)
+    assert not (tmp_path / "output" / "adapter_model.safetensors").exists(), "a half adapter"
+    with TrainingProcess(spec) as child:
+        told = list(child.events(90, never))
+    steps = [event["step"] for event in told if event["event"] == "progress"]
+    assert steps[0] > 2, "it did not begin anew"
+    assert steps[-1] == told[-1]["steps"] == 12
+    assert told[-1]["event"] == "done"
+    assert (tmp_path / "output" / "adapter_model.safetensors").is_file()
+
+
+def test_another_base_than_the_one_asked_for_is_refused(tmp_path: Path) -> None:
+    with TrainingProcess(spec_in(tmp_path, "another")) as child, pytest.raises(InvalidTrainingData, match="changed"):
+        list(child.events(90, never))
+
+
+def test_a_child_that_needs_more_memory_than_it_may_have_says_so(tmp_path: Path) -> None:
+    spec = spec_in(tmp_path, "another", memory_bytes=100 * 1024**2)
+    with TrainingProcess(spec) as child, pytest.raises(TrainingFailed, match="memory"):
+        list(child.events(90, never))
+
+
+def test_a_child_that_takes_longer_than_it_may_is_ended(tmp_path: Path) -> None:
+    with TrainingProcess(spec_in(tmp_path, "another")) as child:
+        with pytest.raises(TrainingFailed, match="LOREBASE_TRAINING_SECONDS"):
+            list(child.events(0.3, never))
+        pid = child.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
