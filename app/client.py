@@ -16,9 +16,9 @@ from typing import Any, Literal, Self, TypedDict, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from app.adapter_schemas import ActiveVersion, AdapterList, UploadedVersion
+from app.evaluation_schemas import EvaluationResponse, EvaluationStarted
 from app.schemas import (
-    ActiveVersion,
-    AdapterList,
     AskResponse,
     ChunkPage,
     ChunkResponse,
@@ -30,7 +30,6 @@ from app.schemas import (
     SearchResponse,
     TenantCreated,
     TenantList,
-    UploadedVersion,
 )
 from app.training_schemas import DatasetResponse
 
@@ -262,6 +261,18 @@ class LorebaseClient:
     def promote(self, name: str, version: int) -> ActiveVersion:
         """Make a version the active one of its adapter."""
         return self._get(ActiveVersion, f"/adapters/{name}/promote", method="POST", json={"version": version})
+
+    def evaluate(self, question_set: Mapping[str, Any]) -> EvaluationStarted:
+        """Have a question set asked with and without documents and an adapter, in the background."""
+        return self._get(EvaluationStarted, "/evaluate", method="POST", json=dict(question_set))
+
+    def evaluation(self, evaluation_id: str) -> EvaluationResponse:
+        """An evaluation; its figures when it has ended."""
+        return self._get(EvaluationResponse, f"/evaluations/{evaluation_id}")
+
+    def evaluation_report(self, evaluation_id: str, format: str) -> str:
+        """The report of an evaluation that has succeeded, as ``html`` or ``markdown``."""
+        return self._send("GET", f"/evaluations/{evaluation_id}/report", params={"format": format}).text
 
     def tenants(self) -> TenantList:
         """All tenants (admin key)."""

@@ -22,22 +22,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adapters.errors import InvalidTrainingData
 from adapters.squad import Question, read_squad
+from app.answer_metrics import Outcome, summarize
 from app.client import ADAPTER_FILES, LorebaseClient, ServiceError
 from app.evaluation import (
     EvaluationFailed,
     Evaluator,
     Granularity,
     Options,
-    Outcome,
     read_articles,
     sample,
-    summarize,
 )
-from app.evaluation_report import Setup, figures, report_table
+from app.evaluation_report import Setup, comparison_table, figures, report_table
 from app.local_server import ServerFailed, local_server
 
 Connect = Callable[[], LorebaseClient]
 _BASE = "base"
+_POLL_SECONDS = 0.2
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -87,17 +87,30 @@ def evaluate_command(
     key: Annotated[str | None, typer.Option(help="Tenant key for --url. The set stays in a collection there.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Questions under way at a time.")] = 1,
     seed: Annotated[int, typer.Option(help="Draws the questions of --limit and the interval of F1.")] = 0,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Prompt only, RAG, adapter, RAG + adapter side by side, with a recommendation."),
+    ] = False,
+    report: Annotated[
+        list[Path] | None, typer.Option(help="With --compare: write the report here, .html or .md; may be repeated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     """Measure retrieval and answers on a question set, through the real service."""
     began = time.perf_counter()
     try:
         place = _place(url, key)
+        if compare:
+            asked = sample(_read(data), limit, seed)
+            _compare(place, data, asked, Options(given_paragraph, _granularity(granularity), adapter, None, top_k),
+                     abstain, _report_formats(report or []), as_json)  # fmt: skip
+            return
         asked = sample(_read(data), limit, seed)
         unanswerable = sum(not q.answerable for q in asked)
         abstains = abstain is Abstain.on or (abstain is Abstain.auto and unanswerable > 0)
-        granular: Granularity = "paragraph" if granularity is Unit.paragraph else "article"
-        options = Options(given_paragraph, granular, adapter, None if abstains else 0.0, top_k, concurrency)
+        options = Options(
+            given_paragraph, _granularity(granularity), adapter, None if abstains else 0.0, top_k, concurrency
+        )
         options, outcomes = _measure(place, data, asked, options)
     except (_Unusable, InvalidTrainingData) as error:
         raise _exit(str(error), 2) from error
@@ -135,6 +148,53 @@ def _read(data: Path) -> list[Question]:
     if not questions:
         raise _Unusable(f"{data}: holds no questions.")
     return questions
+
+
+def _granularity(unit: Unit) -> Granularity:
+    return "paragraph" if unit is Unit.paragraph else "article"
+
+
+def _report_formats(paths: Sequence[Path]) -> dict[Path, str]:
+    formats = {".html": "html", ".md": "markdown"}
+    for path in paths:
+        if path.suffix not in formats:
+            raise _Unusable(f"{path}: a report is written to a file that ends in .html or .md.")
+    return {path: formats[path.suffix] for path in paths}
+
+
+def _compare(
+    place: _Place, data: Path, asked: Sequence[Question], options: Options, abstain: Abstain,
+    reports: dict[Path, str], as_json: bool,
+) -> None:  # fmt: skip
+    folder = _adapter_folder(options.adapter or _BASE)
+    with _service(place) as connect, _progress() as progress, connect() as client:
+        adapter = _upload(client, folder) if folder is not None else options.adapter
+        evaluator = Evaluator(connect, options, progress)
+        if not options.given_paragraph:
+            evaluator.ingest(read_articles(data))
+        started = client.evaluate(
+            {
+                "name": data.name,
+                "questions": [evaluator.placed(question) for question in asked],
+                "adapter": adapter,
+                "top_k": options.top_k,
+                "collection": evaluator.collection,
+                "passages": "given" if options.given_paragraph else "retrieved",
+                "abstain": abstain.value,
+            }
+        )
+        while (job := client.job(started.job_id)).state in ("queued", "running"):
+            progress("compare", job.progress.done, job.progress.total)
+            time.sleep(_POLL_SECONDS)
+        progress("compare", job.progress.done, job.progress.total)
+        if job.state != "succeeded":
+            raise EvaluationFailed(job.error or f"The evaluation was {job.state}.")
+        found = client.evaluation(started.evaluation_id)
+        for path, kind in reports.items():
+            path.write_text(client.evaluation_report(found.id, kind), encoding="utf-8")
+    Console().print(comparison_table(found))
+    if as_json:
+        typer.echo(found.model_dump_json())
 
 
 def _measure(place: _Place, data: Path, asked: Sequence[Question], options: Options) -> tuple[Options, list[Outcome]]:

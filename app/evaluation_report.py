@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from app.evaluation import RECALL_AT, Options, Summary
+from app.answer_metrics import RECALL_AT, Summary
+from app.evaluation import Options
+from app.evaluation_schemas import EvaluationResponse
+from app.life.comparison_report import COLUMNS, cells
 
 Figure = float | int | str | bool | None
 
@@ -68,6 +71,18 @@ def report_table(summary: Summary, setup: Setup) -> Table:
     for name, value, meaning in _rows(summary):
         table.add_row(name, value, meaning)
     table.caption = _caption(summary, setup)
+    table.caption_justify = "left"
+    return table
+
+
+def comparison_table(found: EvaluationResponse) -> Table:
+    """The ways to answer side by side; the recommendation below."""
+    table = Table(title=f"{found.name}: {found.questions} questions", title_justify="left")
+    for name in COLUMNS:
+        table.add_column(name)
+    for way in found.ways:
+        table.add_row(*cells(way))
+    table.caption = found.recommendation.text if found.recommendation is not None else None
     table.caption_justify = "left"
     return table
 

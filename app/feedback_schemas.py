@@ -85,6 +85,7 @@ class PolicyResponse(BaseModel):
     """What the tenant has decided; see docs/adapters.md."""
 
     keep_answers: bool
+    require_gate: bool
 
 
 class PolicyRequest(Request):
@@ -93,3 +94,4 @@ class PolicyRequest(Request):
     keep_answers: bool | None = Field(
         None, description="Keep the texts of answers. False: only which version answered, and how confidently."
     )
+    require_gate: bool | None = Field(None, description="Promote only versions that have passed the gate.")

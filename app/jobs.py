@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from ingest import Database
 
-JobKind = Literal["ingest", "replace", "train", "build_dataset"]
+JobKind = Literal["ingest", "replace", "train", "build_dataset", "evaluate", "gate"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from adapters import errors as adapter_errors
 from app import datasets, tasks, templates
+from app.life import errors as life_errors
 from ingest import errors as ingest_errors
 
 _log = logging.getLogger("lorebase.problems")
@@ -83,6 +84,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     datasets.DatasetExists: (409, "dataset_exists"),
     datasets.TooManyDatasets: (409, "too_many_datasets"),
     tasks.TooManyTasks: (429, "too_many_pending"),
+    life_errors.GateRequired: (409, "gate_required"),
     templates.UnknownTemplate: (404, "unknown_template"),
     templates.InvalidTemplateName: (422, "invalid_template_name"),
     templates.TooManyTemplates: (409, "too_many_templates"),
@@ -142,6 +144,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         datasets.DatasetError,
         tasks.TooManyTasks,
         templates.TemplateError,
+        life_errors.LifeError,
         Exception,
     ):
         app.add_exception_handler(kind, on_error)

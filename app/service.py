@@ -22,6 +22,7 @@ from app.ingestion import Ingestion
 from app.job_worker import JobWorker
 from app.jobs import Backlog
 from app.life.answers import AnswerWriter, Retention
+from app.life.evaluate_task import Evaluations
 from app.settings import BUILTIN, NO_RERANKER, Settings
 from app.task_worker import TaskWorker
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
@@ -92,9 +93,13 @@ class Service:
         )
         self.workspaces.sweep()
         self.trainings = Trainings(settings, self.engine)
-        self.task_worker = TaskWorker(
-            self.workspaces.get, {"train": self.trainings.run}, settings.training_jobs, self.worker.wake
-        )
+        evaluations = Evaluations(self.engine)
+        self._task_workers = [
+            TaskWorker(self.workspaces.get, {"train": self.trainings.run}, settings.training_jobs, self.worker.wake),
+            TaskWorker(
+                self.workspaces.get, {"evaluate": evaluations.run, "gate": evaluations.run}, 1, self.worker.wake
+            ),
+        ]
         self._loaded = threading.Event()
         self._failure: str | None = None
         self._loader = threading.Thread(target=self._load, name="model-loader", daemon=True)
@@ -107,7 +112,8 @@ class Service:
         """Stop the worker and the engine, close everything. What is unfinished goes on after the next start."""
         self.draining.set()
         self.worker.stop()
-        self.task_worker.stop()
+        for task_worker in self._task_workers:
+            task_worker.stop()
         self._loader.join()
         self.engine.close()
         self._parser.close()
@@ -142,9 +148,15 @@ class Service:
         self._pin_adapters()
         for tenant_id in self.directory.unfinished():
             self.worker.wake(tenant_id)
-            self.task_worker.wake(tenant_id)
+            self.wake_tasks(tenant_id)
         self.worker.start()
-        self.task_worker.start()
+        for task_worker in self._task_workers:
+            task_worker.start()
+
+    def wake_tasks(self, tenant_id: str) -> None:
+        """A tenant has a task to be done."""
+        for task_worker in self._task_workers:
+            task_worker.wake(tenant_id)
 
     @property
     def generates(self) -> bool:

@@ -145,7 +145,7 @@ class TaskWorker:
     def _turn(self, tenant_id: str) -> bool:
         """Do one task of a tenant; whether there may be more."""
         workspace = self._open_workspace(tenant_id)
-        task = workspace.tasks.next() if workspace is not None else None
+        task = workspace.tasks.next(self._functions) if workspace is not None else None
         if workspace is None or task is None:
             return False
         if task.attempts >= _CRASHES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,7 +41,7 @@ TASK_MIGRATIONS = [
     );
     """
 ]
-TASK_KINDS: frozenset[str] = frozenset({"train", "build_dataset"})
+TASK_KINDS: frozenset[str] = frozenset({"train", "build_dataset", "evaluate", "gate"})
 _MOST_POINTS = 500
 _COLUMNS = (
     "job_id, tasks.kind, request, stage, done, total, unit, eta_seconds, loss, warnings, result, attempts, seconds"
@@ -93,20 +93,35 @@ class TaskStore:
         self._adding = adding
 
     def add(
-        self, kind: JobKind, request: Mapping[str, Any], unit: str, most: int, warnings: list[str] | None = None
+        self,
+        kind: JobKind,
+        request: Mapping[str, Any],
+        unit: str,
+        most: int,
+        warnings: list[str] | None = None,
+        *,
+        total: int = 0,
+        also: Callable[[sqlite3.Connection, str], None] = lambda _connection, _job_id: None,
     ) -> str:
-        """Queue a task; the id of its job. Raises TooManyTasks when ``most`` are unfinished."""
+        """Queue a task; the id of its job. Raises TooManyTasks when ``most`` of its kind are unfinished.
+
+        Args:
+            also: writes what belongs to it in the same transaction, given the job's id.
+        """
         with self._adding(), self._database.write() as connection:
             waiting = connection.execute(
-                "SELECT count(*) FROM tasks JOIN jobs ON id = job_id WHERE state IN ('queued', 'running')"
+                "SELECT count(*) FROM tasks JOIN jobs ON id = job_id "
+                "WHERE state IN ('queued', 'running') AND tasks.kind = ?",
+                (kind,),
             ).fetchone()[0]
             if waiting >= most:
                 raise TooManyTasks(f"{waiting} jobs of this kind wait already; start this one when they have ended.")
             job_id = self._jobs.add(connection, {}, kind)
             connection.execute(
-                "INSERT INTO tasks (job_id, kind, request, unit, warnings) VALUES (?, ?, ?, ?, ?)",
-                (job_id, kind, json.dumps(request), unit, json.dumps(warnings or [])),
+                "INSERT INTO tasks (job_id, kind, request, unit, warnings, total) VALUES (?, ?, ?, ?, ?, ?)",
+                (job_id, kind, json.dumps(request), unit, json.dumps(warnings or []), total),
             )
+            also(connection, job_id)
         return job_id
 
     def get(self, job_id: str) -> Task | None:
@@ -115,12 +130,14 @@ class TaskStore:
             row = connection.execute(f"SELECT {_COLUMNS} FROM tasks WHERE job_id = ?", (job_id,)).fetchone()  # noqa: S608
         return _task(row) if row else None
 
-    def next(self) -> Task | None:
-        """The oldest unfinished task."""
+    def next(self, kinds: Collection[JobKind]) -> Task | None:
+        """The oldest unfinished task of these kinds."""
         with self._database.read() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM tasks JOIN jobs ON id = job_id "  # noqa: S608 - constant columns
-                "WHERE state IN ('queued', 'running') ORDER BY number LIMIT 1"
+                "WHERE state IN ('queued', 'running') AND tasks.kind IN (SELECT value FROM json_each(?)) "
+                "ORDER BY number LIMIT 1",
+                (json.dumps(list(kinds)),),
             ).fetchone()
         return _task(row) if row else None
 

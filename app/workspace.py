@@ -19,6 +19,8 @@ from app.datasets import DATASET_MIGRATIONS, DatasetStore
 from app.ingestion import Ingestion
 from app.jobs import JOB_MIGRATIONS
 from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention
+from app.life.evaluations import EVALUATION_MIGRATIONS, EvaluationStore
+from app.life.gates import GATE_MIGRATIONS, GateStore
 from app.life.policy import POLICY_MIGRATIONS, PolicyStore
 from app.tasks import TASK_MIGRATIONS, TaskStore
 from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
@@ -66,6 +68,8 @@ class Workspace:
                 "answers": ANSWER_MIGRATIONS,
                 "tasks": TASK_MIGRATIONS,
                 "datasets": DATASET_MIGRATIONS,
+                "evaluations": EVALUATION_MIGRATIONS,
+                "gates": GATE_MIGRATIONS,
             },
         )
         self.corpus = make_corpus(self.database)
@@ -76,6 +80,8 @@ class Workspace:
         self.datasets = DatasetStore(self.database)
         self.templates = TemplateStore(self.database)
         self.policy = PolicyStore(self.database)
+        self.evaluations = EvaluationStore(self.database)
+        self.gates = GateStore(self.database)
         self.answers = AnswerStore(self.database, retention, lambda: self.policy.current.keep_answers, wake_writer)
 
     def held_bytes(self) -> int:

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from adapters import EmbeddedReranker, reranker_is_there
 from adapters.squad import Question, read_squad
-from app.evaluation import documents_of, mean_reciprocal_rank, read_articles, recall_at
+from app.answer_metrics import mean_reciprocal_rank, recall_at
+from app.evaluation import documents_of, read_articles
 from benchmarks.measure import DATA
 from ingest import (
     DOCUMENT_MIGRATIONS,

@@ -23,16 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.squad import Question, read_squad
-from app.evaluation import (
-    Gold,
-    SourceDocument,
-    documents_of,
-    first_rank,
-    mean_reciprocal_rank,
-    places_of,
-    read_articles,
-    recall_at,
-)
+from app.answer_metrics import Gold, first_rank, mean_reciprocal_rank, places_of, recall_at
+from app.evaluation import SourceDocument, documents_of, read_articles
 from app.schemas import PassageResponse
 from ingest import (
     DOCUMENT_MIGRATIONS,

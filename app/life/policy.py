@@ -26,9 +26,11 @@ class Policy:
     Attributes:
         keep_answers: keep the texts of answers (question, answer, passages), so that feedback can be trained on. False:
             only which version answered, and how confidently.
+        require_gate: promote only versions that have passed the gate.
     """
 
     keep_answers: bool = True
+    require_gate: bool = False
 
 
 class PolicyStore:

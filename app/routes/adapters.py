@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Literal
 
@@ -10,23 +11,27 @@ from fastapi import APIRouter, File, Response, UploadFile
 
 from adapters import BASE, Adapter, AdapterMemory
 from adapters.errors import AdapterError
-from app.problems import Problem
-from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
-from app.schemas import (
+from app.adapter_schemas import (
     ActiveVersion,
     AdapterList,
     AdapterResponse,
     AdapterVersionResponse,
     DefaultAdapter,
     DefaultAdapterRequest,
+    GateResponse,
     LineageResponse,
     PinnedVersion,
     PinRequest,
     PromoteRequest,
     UploadedVersion,
 )
+from app.life import promotion
+from app.life.gates import GateResult
+from app.problems import Problem
+from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
 from app.workspace import Workspace
 
+Decided = Mapping[tuple[str, int], GateResult]
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -35,9 +40,10 @@ CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 async def adapters(workspace: CurrentWorkspace, service: CurrentService) -> AdapterList:
     """The tenant's adapters and its default."""
     registry, memory = workspace.adapters, service.engine.adapter_memory()
+    decided = await asyncio.to_thread(workspace.gates.decided)
     return AdapterList(
         default=registry.default or BASE,
-        adapters=[_response(registry.get(name), workspace, memory) for name in registry.names()],
+        adapters=[_response(registry.get(name), workspace, memory, decided) for name in registry.names()],
     )
 
 
@@ -51,7 +57,9 @@ async def set_default(body: DefaultAdapterRequest, workspace: CurrentWorkspace) 
 @router.get("/{name}")
 async def adapter(name: str, workspace: CurrentWorkspace, service: CurrentService) -> AdapterResponse:
     """One adapter with its versions."""
-    return _response(workspace.adapters.get(name), workspace, service.engine.adapter_memory())
+    found = workspace.adapters.get(name)
+    decided = await asyncio.to_thread(workspace.gates.decided, name)
+    return _response(found, workspace, service.engine.adapter_memory(), decided)
 
 
 @router.delete("/{name}", status_code=204)
@@ -85,7 +93,7 @@ async def upload(
 @router.post("/{name}/promote")
 async def promote(name: str, body: PromoteRequest, workspace: CurrentWorkspace) -> ActiveVersion:
     """Make a version the active one, from the next request on."""
-    version = await asyncio.to_thread(workspace.adapters.promote, name, body.version)
+    version = await asyncio.to_thread(promotion.promote, workspace, name, body.version)
     return ActiveVersion(name=name, version=version.version, sha256=version.sha256)
 
 
@@ -116,13 +124,22 @@ async def pin(
     return PinnedVersion(name=name, version=version.version, pinned=body.pinned)
 
 
+def _gate(result: GateResult | None) -> GateResponse | None:
+    if result is None:
+        return None
+    return GateResponse(
+        passed=result.passed, promoted=result.promoted, reasons=result.reasons, evaluation_id=result.evaluation_id,
+        at=result.at,
+    )  # fmt: skip
+
+
 def _state(key: str, memory: AdapterMemory) -> Literal["registered", "loading", "resident"]:
     if key in memory.resident:
         return "resident"
     return "loading" if key in memory.loading else "registered"
 
 
-def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory) -> AdapterResponse:
+def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory, decided: Decided) -> AdapterResponse:
     return AdapterResponse(
         name=adapter.name,
         active=adapter.active,
@@ -138,6 +155,7 @@ def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory) -> 
                 pinned=v.version in adapter.pinned,
                 created_at=v.created_at,
                 lineage=None if v.lineage is None else LineageResponse(**asdict(v.lineage)),
+                gate=_gate(decided.get((adapter.name, v.version))),
             )
             for v in adapter.versions.values()
         ],

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from adapters import ABSTENTION, BASE, Engine, PromptTemplate, Selection
 from app.answering import AnswerPiece, Retrieved, answer
+from app.life.promotion import promote
 from app.openai_schemas import ChatRequest, LoadAdapterRequest, UnloadAdapterRequest
 from app.problems import Problem, openai_error, problem_of
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
@@ -100,7 +101,7 @@ async def load(body: LoadAdapterRequest, workspace: CurrentWorkspace, engine: Re
     if "@" not in body.lora_name and body.lora_name != BASE:
         adapter = registry.get(body.lora_name)
         if adapter.active is None:
-            await asyncio.to_thread(registry.promote, body.lora_name, max(adapter.versions))
+            await asyncio.to_thread(promote, workspace, body.lora_name, max(adapter.versions))
     selection = _registered(body.lora_name, workspace)
     await asyncio.to_thread(engine.prepare, selection.ref)
     note = " lora_path was not opened: the registered version was used." if body.lora_path else ""

@@ -23,7 +23,7 @@ async def train(
     """Train a new version of an adapter, in the background. The version is not active until promoted."""
     order = TrainingOrder(name, body.objective, body.dataset, body.hyperparameters(), body.top_k)
     job_id = await asyncio.to_thread(service.trainings.start, workspace, order)
-    service.task_worker.wake(workspace.tenant_id)
+    service.wake_tasks(workspace.tenant_id)
     return await asyncio.to_thread(job_response, workspace, job_id)
 
 

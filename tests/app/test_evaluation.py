@@ -10,25 +10,21 @@ import typer
 from typer.testing import CliRunner, Result
 
 from adapters.squad import Answer, Question, read_squad
-from app.evaluate_command import adapter_name, evaluate_command
-from app.evaluation import (
+from app.answer_metrics import (
     Gold,
-    Options,
     Outcome,
     Place,
     abstention,
     bootstrap_interval,
-    collection_name,
-    documents_of,
     first_rank,
     holds,
     mean_reciprocal_rank,
     places_of,
-    read_articles,
     recall_at,
-    sample,
     summarize,
 )
+from app.evaluate_command import adapter_name, evaluate_command
+from app.evaluation import Options, collection_name, documents_of, read_articles, sample
 from app.evaluation_report import Setup, figures, report_table
 from app.schemas import PassageResponse
 

@@ -30,13 +30,19 @@ def test_another_tenants_ids_answer_like_unknown_ones_on_every_route(
     assert other_tenant.put(f"/templates/{CANARY}", json={}).status_code == 200
     made = other_tenant.post("/datasets", files={"file": ("set.jsonl", b'{"question": "Why?", "answer": "so"}')})
     assert made.status_code == 201
-    foreign = {"dataset": made.json()["id"], "document_id": document["id"], "job_id": job, "name": CANARY}
-    unknown = {
-        "dataset": uuid.uuid4().hex,
-        "document_id": uuid.uuid4().hex,
-        "job_id": uuid.uuid4().hex,
-        "name": "nobody",
+    asked = {"questions": [{"question": "What is it?", "answers": [CANARY]}]}
+    evaluation = other_tenant.post("/evaluate", json=asked).json()["evaluation_id"]
+    rated = ask(other_tenant, "What is the secret word?")["request_id"]
+    foreign = {
+        "dataset": made.json()["id"],
+        "document_id": document["id"],
+        "job_id": job,
+        "evaluation_id": evaluation,
+        "request_id": rated,
     }
+    unknown = {name: uuid.uuid4().hex for name in foreign}
+    foreign |= {"name": CANARY, "version": 1}
+    unknown |= {"name": "nobody", "version": 1}
     routes = [
         (method, path)
         for path, methods in tenant.get("/openapi.json").json()["paths"].items()
@@ -49,7 +55,11 @@ def test_another_tenants_ids_answer_like_unknown_ones_on_every_route(
             continue  # makes an adapter of the caller's own
         if (method, path) == ("put", "/templates/{name}"):
             continue  # makes a template of the caller's own
-        bodies = {"promote": lambda _: {"version": 1}, "train": lambda ids: {"dataset": ids["dataset"]}}
+        bodies = {
+            "promote": lambda _: {"version": 1},
+            "train": lambda ids: {"dataset": ids["dataset"]},
+            "gate": lambda _: asked,
+        }
         body = bodies.get(path.rsplit("/", 1)[-1], lambda _: None)
         answers = [tenant.request(method, path.format(**ids), json=body(ids)) for ids in (foreign, unknown)]
         assert answers[0].status_code == answers[1].status_code == 404, (method, path, answers[0].text)

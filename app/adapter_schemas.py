@@ -1,0 +1,103 @@
+"""The shapes of adapters and their versions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.schemas import Request
+
+
+class LineageResponse(BaseModel):
+    """What a trained version was made of."""
+
+    method: str
+    objective: str
+    parameters: dict[str, Any]
+    seed: int
+    dataset: str
+    data_sha256: str
+    base: str
+    base_fingerprint: str
+    code_version: str
+    examples: int
+    steps: int
+    trainable: int
+    seconds: float
+    final_loss: float
+    job_id: str
+    documents: list[str]
+
+
+class GateResponse(BaseModel):
+    """What the gate decided over a version; its figures and report: `GET /evaluations/{evaluation_id}`."""
+
+    passed: bool
+    promoted: bool
+    reasons: list[str]
+    evaluation_id: str
+    at: datetime
+
+
+class AdapterVersionResponse(BaseModel):
+    version: int
+    sha256: str
+    bytes: int
+    kind: str = Field(description="`lora`, `dora`, `ia3`, `bottleneck`, `prefix_tuning`, … : docs/engine.md.")
+    rank: int = Field(description="Of its low-rank products; else its width or number of learned tokens, or 0.")
+    state: Literal["registered", "loading", "resident"] = Field(
+        description="On disk; on its way into memory; in memory. A question makes a registered one resident."
+    )
+    pinned: bool = Field(False, description="Whether it stays in memory.")
+    created_at: datetime
+    lineage: LineageResponse | None = Field(None, description="How it was trained here; null for an uploaded one.")
+    gate: GateResponse | None = Field(None, description="What the gate decided last; null where it was never asked.")
+
+
+class AdapterResponse(BaseModel):
+    name: str
+    active: int | None
+    default: bool
+    versions: list[AdapterVersionResponse]
+
+
+class AdapterList(BaseModel):
+    default: str
+    adapters: list[AdapterResponse]
+
+
+class UploadedVersion(BaseModel):
+    name: str
+    version: int
+    sha256: str
+
+
+class PromoteRequest(Request):
+    version: int = Field(ge=1, le=2**31)
+
+
+class PinRequest(Request):
+    pinned: bool = Field(True, description="False releases the pin.")
+    version: int | None = Field(None, ge=1, le=2**31, description="The active version unless given.")
+
+
+class PinnedVersion(BaseModel):
+    name: str
+    version: int
+    pinned: bool
+
+
+class ActiveVersion(BaseModel):
+    name: str
+    version: int
+    sha256: str
+
+
+class DefaultAdapterRequest(Request):
+    name: str = Field(min_length=1, max_length=63)
+
+
+class DefaultAdapter(BaseModel):
+    name: str

@@ -1,0 +1,78 @@
+"""The gate's decisions as rows: which versions passed, which did not and why. What decides is `app.life.gate`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+
+from ingest import Database
+
+GATE_MIGRATIONS = [
+    """
+    CREATE TABLE gates (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        adapter TEXT NOT NULL,
+        version INTEGER NOT NULL,       -- never given twice, so that this stays true of it
+        evaluation_id TEXT NOT NULL,
+        passed INTEGER NOT NULL,
+        promoted INTEGER NOT NULL,
+        reasons TEXT NOT NULL,          -- JSON: sentences
+        at REAL NOT NULL
+    );
+    CREATE INDEX gates_by_version ON gates (adapter, version, number);
+    """
+]
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """A gate that a version went through, or not."""
+
+    adapter: str
+    version: int
+    evaluation_id: str
+    passed: bool
+    promoted: bool
+    reasons: list[str]
+    at: float
+
+
+class GateStore:
+    """The gates in one tenant's database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, result: GateResult) -> None:
+        """Record a decision."""
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO gates (adapter, version, evaluation_id, passed, promoted, reasons, at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    result.adapter, result.version, result.evaluation_id, result.passed, result.promoted,
+                    json.dumps(result.reasons), result.at,
+                ),
+            )  # fmt: skip
+
+    def latest(self, adapter: str, version: int) -> GateResult | None:
+        """The last decision over a version."""
+        return self.decided(adapter).get((adapter, version))
+
+    def decided(self, adapter: str | None = None) -> dict[tuple[str, int], GateResult]:
+        """The last decision over each version, of one adapter or of all, by name and version."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT * FROM gates WHERE number IN "
+                "(SELECT max(number) FROM gates WHERE ?1 IS NULL OR adapter = ?1 GROUP BY adapter, version)",
+                (adapter,),
+            ).fetchall()
+        return {(row["adapter"], row["version"]): _result(row) for row in rows}
+
+
+def _result(row: sqlite3.Row) -> GateResult:
+    return GateResult(
+        row["adapter"], row["version"], row["evaluation_id"], bool(row["passed"]), bool(row["promoted"]),
+        json.loads(row["reasons"]), row["at"],
+    )  # fmt: skip

@@ -1,0 +1,25 @@
+"""Making a version the active one, within what the tenant's policy allows. Every way to promote leads through here."""
+
+from __future__ import annotations
+
+from adapters import AdapterVersion
+from app.life.errors import GateRequired
+from app.workspace import Workspace
+
+
+def promote(workspace: Workspace, name: str, number: int) -> AdapterVersion:
+    """Make a version the active one.
+
+    Raises:
+        UnknownAdapter: no such adapter or version.
+        GateRequired: the tenant's policy asks for a gate that this version has not passed.
+    """
+    if workspace.policy.current.require_gate:
+        workspace.adapters.select(f"{name}@{number}")  # an unknown version is told as such
+        decided = workspace.gates.latest(name, number)
+        if decided is None or not decided.passed:
+            raise GateRequired(
+                f"This tenant promotes only what has passed the gate, and {name}@{number} has not: "
+                f"POST /adapters/{name}/versions/{number}/gate with a question set, or change PUT /policy."
+            )
+    return workspace.adapters.promote(name, number)
