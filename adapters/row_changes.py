@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft.utils.integrations import dequantize_module_weight
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from adapters.errors import InvalidAdapter
 from adapters.kinds import AdapterFiles, AdaptionPrompt, Bottleneck
 from adapters.lora_stack import LayerChange, LoadedLora, VirtualTokens
+from adapters.quantized import whole_weight
 from adapters.row_lora import BatchComposition, RowLoraLinear, Segment, load_lora
 
 WeightOf = Callable[[str], tuple[torch.Tensor, torch.Tensor | None]]
@@ -179,11 +178,16 @@ def unwrapped(layer: nn.Module) -> nn.Module:
     return layer.base if isinstance(layer, RowLoraLinear) else layer
 
 
-def linear_weight(model: nn.Module, path: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weight [d_out, d_in] and bias [d_out] of a linear layer of the base."""
+def linear_weight(
+    model: nn.Module, path: str, kept: Callable[[str], torch.Tensor | None] = lambda _: None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight [d_out, d_in] and bias [d_out] of a linear layer of the base.
+
+    Args:
+        kept: the base's own weight where another stands in its place.
+    """
     layer: Any = unwrapped(model.get_submodule(path))
-    weight: torch.Tensor = dequantize_module_weight(layer)  # the weight itself unless it is quantised
-    return weight.t() if isinstance(layer, Conv1D) else weight, layer.bias
+    return whole_weight(layer, kept(path)), layer.bias
 
 
 class RowChanges:

@@ -217,6 +217,8 @@ def _engine_of(settings: Settings) -> Engine:
     return CausalEngine(
         settings.model,
         dtype=settings.dtype,
+        quantized=settings.quantize,
+        merge_after=settings.merge_after,
         max_batch=settings.max_batch,
         kv_budget_bytes=settings.kv_memory_mb * 1024**2,
         prefill_tokens=settings.prefill_tokens,

@@ -47,6 +47,17 @@ class Settings(BaseSettings):
         description="Number format of the base model's weights; `auto`: bfloat16 for the reader where the processor "
         "has it, other models as they are stored.",
     )
+    quantize: Literal["none", "int8", "nf4"] = Field(
+        "none",
+        description="Bits of a causal language model's weights: `int8`, or `nf4` (4 bits; needs "
+        "`pip install 'lorebase[quantized]'`). Adapters stay as they are.",
+    )
+    merge_after: int = Field(
+        0,
+        ge=0,
+        description="After so many questions in a row on one LoRA adapter a causal language model takes it into its "
+        "weights, until another is asked for: for a service with one adapter. 0: never.",
+    )
     adapter_memory_mb: int = Field(512, ge=1, description="Memory for resident adapters, in MiB.")
     exact_up_to: int = Field(
         20_000,

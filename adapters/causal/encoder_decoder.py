@@ -146,6 +146,9 @@ class EncoderDecoderRunner:
         """Compute something on the base model; raises what the model raises."""
         self._alone(self._probe_ids(_PROOF_TOKENS[0]), None)
 
+    def base_weight(self, path: str) -> None:
+        """Nothing is ever merged here."""
+
     def check_virtual(self, virtual: torch.Tensor, kind: str) -> None:
         """Raises InvalidAdapter: learned tokens would stand in the encoder and in the decoder."""
         raise InvalidAdapter(

@@ -12,8 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,20 +20,20 @@ import torch
 from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
 from adapters.causal.answering import Answering, row_error
 from adapters.causal.encoder_decoder import EncoderDecoderRunner
+from adapters.causal.loading import Runner, bring, bytes_of, read_fitting, virtual_tokens_of
 from adapters.causal.model import CausalModel, load_causal_model
 from adapters.causal.runner import PROBE_TOKENS, Lane, ModelRunner
 from adapters.causal.sampling import choose, generator_of
 from adapters.causal.text import AnswerText
 from adapters.engine import AdapterFacts, AdapterMemory, AdapterRef, Deliver, Failed, Row, Submission
-from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, QueueFull, RequestTooLong
+from adapters.errors import AdapterError, ModelUnavailable, QueueFull, RequestTooLong
 from adapters.fair_queue import FairQueue
-from adapters.kinds import AdapterFiles, virtual_tokens
 from adapters.lora_stack import LoadedLora
+from adapters.merged import Streak
 from adapters.pool import AdapterPool, Lease
 from adapters.prompt import pack, render
-from adapters.row_changes import check_prompts, linear_weight, load_adapter
 from adapters.template import Passage
-from adapters.validation import check_effect, check_fits, read_adapter, read_config, tensor_bytes
+from adapters.validation import check_effect
 
 _log = logging.getLogger(__name__)
 _PROBE = Row(
@@ -43,7 +42,6 @@ _PROBE = Row(
 )
 _CLOSING = "The engine is shutting down; ask again."
 
-Runner = ModelRunner | EncoderDecoderRunner
 Effect = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -64,6 +62,9 @@ class CausalEngine:
         kv_budget_bytes: memory for the keys and values of rows in the model. A row waits until its prompt and longest
             answer fit; one that never can is refused with RequestTooLong.
         prefill_tokens: tokens of prompts that are read in one step at most, beside the rows that generate.
+        merge_after: rows in a row on one plain LoRA adapter after which it is merged into the base weights, until a
+            row on anything else comes; 0: never.
+        quantized: ``none``, ``int8`` or ``nf4``: bits of the base model's weights (`adapters.quantized`).
     """
 
     def __init__(
@@ -77,11 +78,16 @@ class CausalEngine:
         adapter_budget_bytes: int = 1024**3,
         kv_budget_bytes: int = 1024**3,
         prefill_tokens: int = 256,
+        quantized: str = "none",
+        merge_after: int = 0,
     ) -> None:
-        self._source, self._dtype, self._device = model, dtype, device
+        self._source, self._dtype, self._device, self._quantized = model, dtype, device, quantized
         self._max_batch, self._max_waiting = max_batch, max_waiting
+        self._merge_after, self._streak = merge_after, Streak()
         self._kv_budget, self._prefill_tokens = kv_budget_bytes, prefill_tokens
-        self._pool = AdapterPool(self._read_resident, self._bytes_of, adapter_budget_bytes)
+        self._pool = AdapterPool(
+            self._read_resident, lambda ref: bytes_of(self._loaded()[0], ref), adapter_budget_bytes
+        )
         self._packing = threading.Lock()  # a tokenizer may be used by one thread at a time
         self._change = threading.Condition()
         self._queue: FairQueue[Answering] = FairQueue()
@@ -113,7 +119,7 @@ class CausalEngine:
     def load(self) -> None:
         if self._base is not None:
             return
-        base = load_causal_model(self._source, dtype=self._dtype, device=self._device)
+        base = load_causal_model(self._source, dtype=self._dtype, device=self._device, quantized=self._quantized)
         try:
             render(_PROBE, (0,), base.tokenizer)
         except Exception as error:
@@ -136,10 +142,11 @@ class CausalEngine:
         self._pool.close()
 
     def check(self, folder: Path) -> AdapterFacts:
-        files = self._read(folder)
+        base, runner = self._loaded()
+        files = read_fitting(base, runner, folder)
         path = folder / ADAPTER_WEIGHTS
         sha256 = sha256_of(path)
-        loaded = self._load_adapter(files, sha256)
+        loaded = bring(base, runner, files, sha256)
         self._pool.check_size(loaded.bytes)
         future: Future[Effect] = Future()
         with self._change:
@@ -172,7 +179,7 @@ class CausalEngine:
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         base, runner = self._loaded()
-        virtual = _virtual_tokens(row.adapter) if row.adapter is not None else 0
+        virtual = virtual_tokens_of(row.adapter) if row.adapter is not None else 0
         with self._packing:
             prompt = pack(row, base.tokenizer, context=base.context - virtual)
         answering = Answering(
@@ -275,6 +282,8 @@ class CausalEngine:
             if answering.prompt.unanswerable:
                 answering.tell(answering.text.done(answering.row, answering.prompt))
         self._leave(runner)
+        if self._merge_after and self._streak.rows >= self._merge_after and isinstance(runner, ModelRunner):
+            runner.merged.merge_what_all_are_on([answering.adapter for answering in self._running])
         if self._running:
             self._step(runner, self._next_work())
             self._leave(runner)
@@ -289,6 +298,7 @@ class CausalEngine:
                 return
             self._queue.end_turn(remove=True)
             answering.lane = Lane(slot, answering.adapter, answering.prompt.token_ids)
+            self._streak.note(answering.adapter)
             self._running.append(answering)
 
     def _next_work(self) -> list[tuple[Answering, int]]:
@@ -356,33 +366,9 @@ class CausalEngine:
         except Exception as error:
             future.set_exception(error if isinstance(error, AdapterError) else row_error(error))
 
-    def _read(self, folder: Path, sha256: str | None = None) -> AdapterFiles:
-        base, runner = self._loaded()
-        files = read_adapter(folder, sha256)
-        check_fits(files, base.linears, {})
-        check_prompts(files, base.model)
-        if files.virtual is not None:
-            runner.check_virtual(files.virtual, files.kind)
-        return files
-
     def _read_resident(self, ref: AdapterRef) -> LoadedLora:
-        return self._load_adapter(self._read(ref.folder, ref.sha256), ref.key)
-
-    def _load_adapter(self, files: AdapterFiles, key: str) -> LoadedLora:
         base, runner = self._loaded()
-        loaded = load_adapter(files, key, self._adapter_dtype, base.device, partial(linear_weight, base.model))
-        if files.kind == "prefix_tuning" and files.virtual is not None:
-            return replace(loaded, virtual=runner.prefix(files.virtual))
-        return loaded
-
-    def _bytes_of(self, ref: AdapterRef) -> int:
-        return tensor_bytes(ref.folder / ADAPTER_WEIGHTS, self._adapter_dtype.itemsize)
-
-    @property
-    def _adapter_dtype(self) -> torch.dtype:
-        base, _ = self._loaded()
-        # Thin products in bfloat16 are far slower on a processor than in float32, and an adapter is small.
-        return torch.float32 if base.device.type == "cpu" else base.dtype
+        return bring(base, runner, read_fitting(base, runner, ref.folder, ref.sha256), ref.key)
 
     def _release(self, answering: Answering) -> None:
         if answering.lease is not None:
@@ -393,12 +379,3 @@ class CausalEngine:
         if self._base is None or self._runner is None:
             raise ModelUnavailable("The base model is not loaded yet.")
         return self._base, self._runner
-
-
-@lru_cache(4096)
-def _virtual_tokens(adapter: AdapterRef) -> int:
-    """What an adapter's config says of learned tokens before the prompt; what is wrong with it shows when it loads."""
-    try:
-        return virtual_tokens(read_config(adapter.folder))
-    except InvalidAdapter:
-        return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ from transformers.utils import logging as transformers_logging
 
 from adapters.adapter_files import ADAPTER_CONFIG, sha256_of
 from adapters.errors import ModelUnavailable
+from adapters.quantized import quantize
 from adapters.row_lora import linear_shapes
 
+_log = logging.getLogger(__name__)
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 _NO_LIMIT = 1 << 20  # tokenizers without a limit of their own say 1e30
@@ -62,13 +65,16 @@ class CausalModel:
         return dtype
 
 
-def load_causal_model(model: str | Path, *, dtype: str = "auto", device: str = "auto") -> CausalModel:
+def load_causal_model(
+    model: str | Path, *, dtype: str = "auto", device: str = "auto", quantized: str = "none"
+) -> CausalModel:
     """Load a model and its tokenizer.
 
     Args:
         model: a local folder, or a hub id such as ``Qwen/Qwen3-0.6B``.
         dtype: ``auto`` (what the files hold), ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto`` (the first GPU, else the CPU) or a torch device.
+        quantized: ``none``, ``int8`` or ``nf4``: see `adapters.quantized`.
 
     Raises:
         ModelUnavailable: what is missing, and what to do about it.
@@ -86,6 +92,17 @@ def load_causal_model(model: str | Path, *, dtype: str = "auto", device: str = "
         network = network.to(wanted)
     except RuntimeError as error:
         raise ModelUnavailable(f"The model does not go onto the device {wanted!r}: {error}") from error
+    linears = linear_shapes(network)
+    quantize(network, quantized)
+    _log.info(
+        "%s computes in %s (%s) on %s (%s), weights quantised: %s",
+        folder.name,
+        str(network.dtype).removeprefix("torch."),
+        "as its files are stored" if dtype == "auto" else "as set",
+        wanted,
+        "as set" if device != "auto" else "the first GPU" if wanted == "cuda" else "there is no GPU",
+        quantized,
+    )
     return CausalModel(
         model=network.eval().requires_grad_(False),
         tokenizer=tokenizer,
@@ -94,7 +111,7 @@ def load_causal_model(model: str | Path, *, dtype: str = "auto", device: str = "
         context=_context(network, tokenizer),
         eos_ids=eos_ids,
         pad_id=pad_id,
-        linears=linear_shapes(network),
+        linears=linears,
         vocabulary=network.get_input_embeddings().num_embeddings,
         encoder_decoder=bool(network.config.is_encoder_decoder),
     )

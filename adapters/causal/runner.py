@@ -7,7 +7,7 @@ tensors and adapters; knows no requests, text or threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from adapters.causal.cache import KVCache, LayerShape
 from adapters.causal.model import CausalModel
 from adapters.errors import InvalidAdapter, ModelUnavailable
 from adapters.lora_stack import LoadedLora, LoraStacks, VirtualTokens
+from adapters.merged import MergedWeights
 from adapters.row_changes import RowChanges, changed_segments
 from adapters.row_lora import BatchComposition, Plan, Segment, put_row_lora, segments_of
 
@@ -70,6 +71,7 @@ class ModelRunner:
         self._probe_cache = KVCache(shapes, base.dtype, base.device, room)
         base.model.set_attn_implementation(NAME)
         put_row_lora(base.model, self._composition, base.model.get_output_embeddings())
+        self.merged = MergedWeights(base.model)
         self._changes = RowChanges(base.model, self._composition, base.model.get_output_embeddings())
         self._prove(expected)
 
@@ -80,6 +82,8 @@ class ModelRunner:
             Scores [V], float32, of lanes that have seen all they had; in these the next token is due. Nothing has
             changed when it raises, so that the step may be taken again with fewer lanes.
         """
+        if self.merged.key is not None and any(self._others(work)):
+            self.merged.restore()
         work = self._ordered(work)
         for lane, _ in work:
             if lane.cached < lane.virtual:
@@ -112,6 +116,10 @@ class ModelRunner:
         """Scores [V] after a prompt of at most `PROBE_TOKENS`, on the base and on an adapter."""
         base, adapted = (self._alone(token_ids, a, len(token_ids)) for a in (None, adapter))
         return base, adapted
+
+    def base_weight(self, path: str) -> torch.Tensor | None:
+        """The base's own weight of a layer where a merged one stands in its place."""
+        return self.merged.base_weight(path)
 
     def check_virtual(self, virtual: torch.Tensor, kind: str) -> None:
         """Refuse learned tokens that do not fit. Raises InvalidAdapter, reason ``shape``."""
@@ -171,10 +179,19 @@ class ModelRunner:
         """Single tokens first, in the order that suits their adapters; then longer pieces."""
         singles = [item for item in work if item[1] == 1]
         singles.sort(key=lambda item: (id(item[0].slot.block), item[0].slot.index))
-        self._arranged = self._stacks.arrange([lane.adapter for lane, _ in singles])
+        merged = self.merged.key is not None  # then all rows are on it, and it needs no products
+        self._arranged = self._stacks.arrange([None if merged else lane.adapter for lane, _ in singles])
         return [singles[i] for i in self._arranged.order] + [item for item in work if item[1] > 1]
 
+    def _others(self, work: Sequence[tuple[Lane, int]]) -> Iterator[bool]:
+        """Of each row, whether it is on anything but the merged adapter."""
+        return (lane.adapter is None or lane.adapter.key != self.merged.key for lane, _ in work)
+
     def _plan(self, work: Sequence[tuple[Lane, int]], due: Sequence[int]) -> None:
+        if self.merged.key is not None:
+            self._composition.body = Plan(sum(count for _, count in work))
+            self._composition.head = Plan(max(1, len(due)))
+            return
         singles = len(self._arranged.order)
         runs = [Segment(*run) for run in self._arranged.runs]
         stacked = self._arranged.stacked
