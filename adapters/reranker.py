@@ -2,24 +2,32 @@
 
 It is the reader's model with another adapter and head. A pair's score is how far the best spans of the passage stand
 above the no-answer score: the logarithm of their sum, so that every token takes part in training (a soft form of the
-score the reader abstains by). Knows the encoder and its weights; knows no documents, no index, no HTTP.
+score the reader abstains by). torch runs it, or whatever `CompileEncoder` makes of its weights, with the same scores.
+Knows the encoder and its weights; knows no documents, no index, no HTTP.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from adapters.adapter_files import ADAPTER_WEIGHTS
 from adapters.base_model import ReaderBase, load_reader_base, reader_dtype
 from adapters.errors import ModelUnavailable
 from adapters.spans import windows_of
+
+HiddenStates = Callable[[Sequence[Sequence[int]]], Sequence[NDArray[np.float32]]]
+"""From sequences of token ids to the last hidden states of each, float32 ``[tokens, d]``. Safe from any thread."""
+CompileEncoder = Callable[[Mapping[str, NDArray[Any]], Mapping[str, Any]], HiddenStates]
+"""From an encoder's weights, by transformers' names, and its configuration to something faster than torch."""
 
 RERANKER_FOLDER = Path(__file__).parent / "reranker_weights"
 CALIBRATION = "calibration.json"
@@ -60,13 +68,16 @@ class EmbeddedReranker:
 
     Args:
         folder: adapter, head and ``calibration.json``.
-        dtype: ``float32``, ``bfloat16`` or ``auto``: see `reader_dtype`.
+        dtype: ``float32``, ``bfloat16`` or ``auto``: see `reader_dtype`; torch's only.
+        compile_encoder: what runs the encoder; torch when ``None``.
 
     Raises:
         ModelUnavailable: the weights are missing; the message says what to do.
     """
 
-    def __init__(self, folder: Path = RERANKER_FOLDER, dtype: str = "auto") -> None:
+    def __init__(
+        self, folder: Path = RERANKER_FOLDER, dtype: str = "auto", compile_encoder: CompileEncoder | None = None
+    ) -> None:
         if not reranker_is_there(folder):
             raise ModelUnavailable(
                 f"The reranker's weights are not in {folder}; make them with `lorebase train reranker`, or set "
@@ -75,8 +86,9 @@ class EmbeddedReranker:
         self._folder = folder
         self._dtype = reader_dtype(dtype)
         self._calibration = read_calibration(folder)
+        self._compile = compile_encoder
         self._lock = threading.Lock()
-        self._base: ReaderBase | None = None
+        self._scorer: Callable[[str, Sequence[str]], list[float]] | None = None
 
     @property
     def fused_weight(self) -> float:
@@ -90,14 +102,44 @@ class EmbeddedReranker:
             ModelUnavailable: the weights do not fit the encoder.
         """
         with self._lock:
-            base = self._loaded()
-            raw = score_pairs(base, query, texts)
+            if self._scorer is None:
+                self._scorer = self._loaded()
+        raw = self._scorer(query, texts)
         return [self._calibration.scale * score + self._calibration.offset for score in raw]
 
-    def _loaded(self) -> ReaderBase:
-        if self._base is None:
-            self._base = load_reader_base(self._folder, self._dtype)
-        return self._base
+    def _loaded(self) -> Callable[[str, Sequence[str]], list[float]]:
+        if self._compile is not None:
+            return CompiledScorer(load_reader_base(self._folder), self._compile).score
+        base = load_reader_base(self._folder, self._dtype)
+        one_at_a_time = threading.Lock()
+
+        def score(query: str, texts: Sequence[str]) -> list[float]:
+            with one_at_a_time:
+                return score_pairs(base, query, texts)
+
+        return score
+
+
+class CompiledScorer:
+    """`score_pairs` with the encoder run by something else than torch; the head is a few numbers."""
+
+    def __init__(self, base: ReaderBase, compile_encoder: CompileEncoder) -> None:
+        weights = {name: values.float().numpy() for name, values in base.model.state_dict().items()}
+        self._tokenizer = base.tokenizer
+        self._head = weights["qa_outputs.weight"].T  # [d, 2]
+        self._bias = weights["qa_outputs.bias"]  # [2]
+        self._hidden = compile_encoder(weights, base.model.config.to_dict())
+
+    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        """Uncalibrated scores: for every text the best of its windows."""
+        pairs = [(i, pair) for i, text in enumerate(texts) for pair in encode_windows(self._tokenizer, query, text)]
+        best = [float("-inf")] * len(texts)
+        states = self._hidden([pair.ids for _, pair in pairs]) if pairs else []
+        for (i, pair), own in zip(pairs, states, strict=True):
+            logits = own.astype(np.float64) @ self._head + self._bias  # [T, 2]
+            sides = np.logaddexp.reduce(logits[pair.begin : pair.end], axis=0) - logits[0]  # [2]
+            best[i] = max(best[i], float(sides.mean()))
+        return best
 
 
 def read_calibration(folder: Path) -> RankingCalibration:

@@ -33,13 +33,16 @@ from ingest import (
     Corpus,
     CrossEncoderReranker,
     Database,
+    Embedder,
     IndexOptions,
     ParseLimits,
     ParserProcess,
     Reranker,
     RetrievalOptions,
-    SentenceTransformerEmbedder,
     SplitConfig,
+    make_embedder,
+    openvino_hidden_states,
+    openvino_is_there,
 )
 
 _log = logging.getLogger("lorebase.service")
@@ -248,7 +251,8 @@ def _reranker_of(settings: Settings) -> Reranker | None:
     if not reranker_is_there():
         _log.info("passages are not reranked: the builtin reranker's weights are not installed")
         return None
-    return EmbeddedReranker(dtype=settings.dtype)
+    fast = settings.embedding_backend != "torch" and openvino_is_there()
+    return EmbeddedReranker(dtype=settings.dtype, compile_encoder=openvino_hidden_states if fast else None)
 
 
 @contextmanager
@@ -272,9 +276,9 @@ def lock_data_folder(data: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def embedder_of(settings: Settings) -> SentenceTransformerEmbedder:
+def embedder_of(settings: Settings) -> Embedder:
     """The embedder that the settings ask for; its model is loaded when first needed."""
-    return SentenceTransformerEmbedder(None if settings.embedder == BUILTIN else settings.embedder)
+    return make_embedder(None if settings.embedder == BUILTIN else settings.embedder, settings.embedding_backend)
 
 
 def _first_keys(directory: TenantDirectory, settings: Settings) -> dict[str, str]:

@@ -33,6 +33,11 @@ class Settings(BaseSettings):
         description="`builtin` (the reader), or the folder or hub id of a Hugging Face language model (causal, or T5).",
     )
     embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
+    embedding_backend: Literal["auto", "openvino", "torch"] = Field(
+        "auto",
+        description="What runs the embedder and the builtin reranker: `openvino` (several times faster, the same "
+        "vectors), `torch`, or `auto`: OpenVINO where it can run the model.",
+    )
     reranker: str = Field(
         NO_RERANKER,
         description="`none`, `builtin` (an English cross-encoder: better order, slower search), or the folder or hub "

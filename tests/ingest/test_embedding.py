@@ -16,13 +16,19 @@ from ingest.embedding import (
     foreign_script,
 )
 from ingest.errors import EmbedderUnavailable
+from ingest.openvino_embedder import OpenVINOEmbedder
 from tests.ingest.hashing_embedder import HashingEmbedder
 
 TEXTS = ["The annual report was published in March.", "Ibuprofen reduces fever.", "Holidays are granted by managers."]
 
 
 @pytest.fixture(
-    scope="module", params=[HashingEmbedder, pytest.param(SentenceTransformerEmbedder, marks=pytest.mark.model)]
+    scope="module",
+    params=[
+        HashingEmbedder,
+        pytest.param(SentenceTransformerEmbedder, marks=pytest.mark.model),
+        pytest.param(OpenVINOEmbedder, marks=pytest.mark.model),
+    ],
 )
 def embedder(request: pytest.FixtureRequest) -> Embedder:
     made: Embedder = request.param()
