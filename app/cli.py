@@ -13,11 +13,13 @@ from adapters.training import METHODS, OBJECTIVES
 from app.evaluate_command import evaluate_command
 from app.settings import Settings, settings_table
 from app.split_command import split_command
-from app.train_command import train_job_command
+from app.train_command import dataset_build_command, train_job_command
 
 cli = typer.Typer(name="lorebase", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 train_cli = typer.Typer(no_args_is_help=True, help="Train adapters, and the embedded reader and reranker themselves.")
 cli.add_typer(train_cli, name="train")
+dataset_cli = typer.Typer(no_args_is_help=True, help="Training sets of a running service.")
+cli.add_typer(dataset_cli, name="dataset")
 Choice = TypeVar("Choice", bound=str)
 DataFiles = Annotated[list[Path], typer.Option("--data", help="A question set in SQuAD format; may be repeated.")]
 OutputFolder = Annotated[Path, typer.Option("--output", help="Folder for the adapter; a run left there is resumed.")]
@@ -108,6 +110,7 @@ def train_adapter(
 
 
 train_cli.command("job")(train_job_command)
+dataset_cli.command("build")(dataset_build_command)
 
 
 def _one_of(allowed: Sequence[Choice], given: str, option: str) -> Choice:

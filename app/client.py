@@ -155,6 +155,10 @@ class LorebaseClient:
             files = {"file": (path.name, file)}
             return self._get(DatasetResponse, "/datasets", method="POST", data=data, files=files)
 
+    def build_dataset(self, **settings: Any) -> JobResponse:
+        """Begin to make a training set from the tenant's documents; ``settings`` are the fields of the request."""
+        return self._get(JobResponse, "/datasets/build", method="POST", json=_given(**settings))
+
     def train(self, adapter: str, dataset: str, **settings: Any) -> JobResponse:
         """Begin to train a new version of an adapter; ``settings`` are the other fields of the request."""
         body = {"dataset": dataset, **_given(**settings)}

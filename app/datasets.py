@@ -38,7 +38,7 @@ DATASET_MIGRATIONS = [
 MOST_DATASETS = 1000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _COLUMNS = "id, name, source, sha256, examples, answered, with_passages, documents, bytes, warnings, created_at"
-Source = Literal["upload", "documents"]
+Source = Literal["upload", "documents", "feedback"]
 
 
 class DatasetError(Exception):
@@ -85,6 +85,15 @@ class Dataset:
     created_at: float
 
 
+def check_dataset_name(name: str) -> None:
+    """Refuse what cannot name a set. Raises InvalidDatasetName."""
+    if not _NAME.fullmatch(name):
+        raise InvalidDatasetName(
+            f"{name[:80]!r} cannot name a data set: use 1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a letter or "
+            "digit."
+        )
+
+
 class DatasetStore:
     """The training sets of one tenant."""
 
@@ -99,11 +108,8 @@ class DatasetStore:
         Raises:
             InvalidDatasetName, DatasetExists, TooManyDatasets: nothing is stored.
         """
-        if name is not None and not _NAME.fullmatch(name):
-            raise InvalidDatasetName(
-                f"{name[:80]!r} cannot name a data set: use 1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a "
-                "letter or digit."
-            )
+        if name is not None:
+            check_dataset_name(name)
         content = dump_examples(examples)
         sha256 = hashlib.sha256(content).hexdigest()
         dataset = Dataset(

@@ -18,6 +18,7 @@ from pathlib import Path
 from adapters import Engine
 from adapters.errors import AdapterError
 from app.completion import EngineCompletion
+from app.dataset_build import DatasetBuilds
 from app.ingestion import Ingestion
 from app.job_worker import JobWorker
 from app.jobs import Backlog
@@ -96,9 +97,15 @@ class Service:
         )
         self.workspaces.sweep()
         self.trainings = Trainings(settings, self.engine)
+        builds = DatasetBuilds(self.engine)
         evaluations = Evaluations(self.engine)
         self._task_workers = [
-            TaskWorker(self.workspaces.get, {"train": self.trainings.run}, settings.training_jobs, self.worker.wake),
+            TaskWorker(
+                self.workspaces.get,
+                {"train": self.trainings.run, "build_dataset": builds.run},
+                settings.training_jobs,
+                self.worker.wake,
+            ),
             TaskWorker(
                 self.workspaces.get, {"evaluate": evaluations.run, "gate": evaluations.run}, 1, self.worker.wake
             ),

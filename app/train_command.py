@@ -1,4 +1,4 @@
-"""`lorebase train job`: a training in a running service, followed from the terminal.
+"""`lorebase train job` and `lorebase dataset build`: long jobs of a running service, followed from the terminal.
 
 Progress goes to standard error, the outcome to standard output. Ending the command leaves the job running.
 """
@@ -44,6 +44,31 @@ def train_job_command(
     }  # fmt: skip
     with LorebaseClient(url, key) as client:
         raise typer.Exit(_train(client, url, adapter, data, dataset, settings))
+
+
+def dataset_build_command(
+    key: Annotated[str, typer.Option(envvar="LOREBASE_DEFAULT_KEY", help="The tenant's key.")],
+    name: Annotated[str | None, typer.Option(help="A name for the set; the other one is NAME-held-out.")] = None,
+    url: Annotated[str, typer.Option(help="Where the service is.")] = "http://127.0.0.1:8000",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Examples at most.")] = 500,
+    held_out: Annotated[float, typer.Option(min=0, max=0.5, help="Share of the documents held out.")] = 0.2,
+) -> None:
+    """Make a training set from the documents of a running service: questions that search and model answer again."""
+    console = Console(stderr=True)
+    with LorebaseClient(url, key) as client:
+        try:
+            ended = _follow(client, client.build_dataset(name=name, limit=limit, held_out=held_out), console)
+        except ServiceError as error:
+            console.print(str(error), style="red")
+            raise typer.Exit(2) from error
+    if ended.state != "succeeded" or ended.result is None:
+        console.print(f"The job has {ended.state}: {ended.error or 'no reason given'}", style="red")
+        raise typer.Exit(1)
+    made = ended.result
+    Console().print(
+        f"{made['examples']} examples in {made['dataset']}, {made['held_out_examples']} held out in "
+        f"{made['held_out']}, of {made['questions_tried']} questions tried."
+    )
 
 
 def _train(

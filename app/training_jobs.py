@@ -35,6 +35,7 @@ from adapters.training import (
 )
 from app.answering import language_warning
 from app.datasets import UnknownDataset
+from app.feedback_data import feedback_set
 from app.settings import Settings
 from app.task_worker import Control, Interrupted, TaskFailed
 from app.tasks import Task
@@ -51,14 +52,14 @@ class TrainingOrder:
     """What a client asks for.
 
     Attributes:
-        dataset: id or name of a data set.
+        dataset: id or name of a data set; None: what people said of answers.
         given: hyper-parameters that were set; the others follow from the method.
         top_k: passages to retrieve for an example that brings none.
     """
 
     adapter: str
     objective: Objective
-    dataset: str
+    dataset: str | None
     given: Mapping[str, Any]
     top_k: int
 
@@ -78,11 +79,11 @@ class Trainings:
         """Check what is asked for and queue it; the job's id. Nothing is queued when it is refused.
 
         Raises:
-            InvalidAdapterName, UnknownDataset, InvalidTrainingData, ModelUnavailable, TooManyTasks
+            InvalidAdapterName, UnknownDataset, InvalidTrainingData, ModelUnavailable, TooManyTasks, TooManyDatasets
         """
         check_name(order.adapter)
         config = config_of(order.given, generates=self._engine.generates)
-        dataset = workspace.datasets.get(order.dataset)
+        dataset = feedback_set(workspace) if order.dataset is None else workspace.datasets.get(order.dataset)
         _, warnings = self._checked(workspace, workspace.datasets.examples(dataset.id), order.objective)
         request = {
             "adapter": order.adapter,
@@ -147,7 +148,7 @@ class Trainings:
             raise TaskFailed("The data set was deleted before the training began. Send it again.") from error
         objective: Objective = task.request["objective"]
         examples, warnings = self._checked(workspace, stored, objective)
-        sources = {e.document for e in examples if e.document} if dataset.source == "documents" else set()
+        sources = {e.document for e in examples if e.document} if dataset.source != "upload" else set()
         prepared: list[TrainingExample] = []
         for number, example in enumerate(examples):
             control.report("preparing", done=number, total=len(examples)) if number % 20 == 0 else control.check()

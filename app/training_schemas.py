@@ -14,10 +14,27 @@ MAX_RANK = 256
 DatasetName = Annotated[str, Field(min_length=1, max_length=63)]
 
 
+class FeedbackSource(Request):
+    """What people said of answers, taken as a data set of its own when the training is asked for."""
+
+    feedback: Literal[True]
+
+
+class BuildRequest(Request):
+    """Which documents to ask questions of."""
+
+    name: DatasetName | None = None
+    documents: list[str] | None = Field(None, min_length=1, max_length=1000, description="Unset: all that are ready.")
+    limit: int = Field(500, ge=1, le=10_000, description="Examples at most.")
+    held_out: float = Field(0.2, ge=0, le=0.5, description="Share of the documents kept for a set of its own.")
+
+
 class TrainRequest(Request):
     """What to train. What is not given follows from the method and the base model: see docs/training.md."""
 
-    dataset: str = Field(min_length=1, max_length=100, description="Id or name of a data set.")
+    dataset: Annotated[str, Field(min_length=1, max_length=100)] | FeedbackSource = Field(
+        description='Id or name of a data set, or `{"feedback": true}`.'
+    )
     method: Method = "lora"
     objective: Objective = Field("sft", description="`sft`: answers; `dpo`: pairs of answers; `kto`: rated answers.")
     rank: int | None = Field(None, ge=1, le=MAX_RANK, description="Of the low-rank methods.")
@@ -54,7 +71,7 @@ class DatasetResponse(BaseModel):
 
     id: str
     name: str | None
-    source: Literal["upload", "documents"]
+    source: Literal["upload", "documents", "feedback"]
     sha256: str
     examples: int
     answered: int = Field(description="Examples that have an answer.")

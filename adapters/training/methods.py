@@ -221,7 +221,9 @@ def _with_bottlenecks(model: Any, config: TrainingConfig) -> Adapted:
     trained: dict[str, torch.nn.Parameter] = dict(_head(model))
     for path in paths:
         layer = Bottleneck(model.config.hidden_size, config.width, torch.float32)
-        model.get_submodule(path).register_forward_hook(lambda _, __, out, layer=layer: layer(out).to(out.dtype))
+        after = model.get_submodule(path)
+        after.register_forward_hook(lambda _, __, out, layer=layer: layer(out).to(out.dtype))
+        after.add_module("bottleneck", layer)  # whoever asks the model for its parameters finds these too
         for side in ("down", "up"):
             for name, parameter in getattr(layer, side).named_parameters():
                 trained[f"{path}.bottleneck_{side}.{name}"] = parameter

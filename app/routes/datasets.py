@@ -10,9 +10,11 @@ from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from adapters.errors import InvalidTrainingData
 from adapters.training import Objective, TrainingExample, check_examples, parse_examples
-from app.datasets import Dataset
-from app.routes.dependencies import CurrentService, CurrentWorkspace, Limit, Offset
-from app.training_schemas import DatasetName, DatasetPage, DatasetResponse
+from app.datasets import Dataset, check_dataset_name
+from app.routes.dependencies import CurrentService, CurrentWorkspace, Limit, Offset, ReadyEngine
+from app.routes.jobs import job_response
+from app.schemas import JobResponse
+from app.training_schemas import BuildRequest, DatasetName, DatasetPage, DatasetResponse
 from app.workspace import Workspace
 
 router = APIRouter(prefix="/datasets", tags=["training"])
@@ -41,6 +43,23 @@ async def datasets(workspace: CurrentWorkspace, limit: Limit = 100, offset: Offs
     """The tenant's training sets, newest first."""
     found, total = await asyncio.to_thread(workspace.datasets.page, limit, offset)
     return DatasetPage(total=total, offset=offset, limit=limit, datasets=[_response(each) for each in found])
+
+
+@router.post("/build", status_code=202)
+async def build(
+    body: BuildRequest, workspace: CurrentWorkspace, service: CurrentService, engine: ReadyEngine
+) -> JobResponse:
+    """Make a set from the tenant's own documents, in the background; another one of documents held out."""
+    request = body.model_dump()
+    for document_id in body.documents or ():
+        await asyncio.to_thread(workspace.corpus.document, document_id)
+    if body.name is not None:
+        check_dataset_name(body.name)
+    job_id = await asyncio.to_thread(
+        workspace.tasks.add, "build_dataset", request, "documents", service.settings.max_pending_trainings
+    )
+    service.wake_tasks(workspace.tenant_id)
+    return await asyncio.to_thread(job_response, workspace, job_id)
 
 
 @router.get("/{dataset}")

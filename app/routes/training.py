@@ -21,7 +21,8 @@ async def train(
     name: str, body: TrainRequest, workspace: CurrentWorkspace, service: CurrentService, engine: ReadyEngine
 ) -> JobResponse:
     """Train a new version of an adapter, in the background. The version is not active until promoted."""
-    order = TrainingOrder(name, body.objective, body.dataset, body.hyperparameters(), body.top_k)
+    dataset = body.dataset if isinstance(body.dataset, str) else None
+    order = TrainingOrder(name, body.objective, dataset, body.hyperparameters(), body.top_k)
     job_id = await asyncio.to_thread(service.trainings.start, workspace, order)
     service.wake_tasks(workspace.tenant_id)
     return await asyncio.to_thread(job_response, workspace, job_id)

@@ -137,3 +137,39 @@ def test_without_documents_to_retrieve_from_a_training_fails_and_says_what_to_do
     assert "Ingest the documents" in job["error"]
     assert tenant.get("/adapters").json()["adapters"] == []
     assert_problem(tenant.post(f"/jobs/{job_id}/retry"), 409, "nothing_to_retry")
+
+
+def test_a_set_is_built_from_documents_with_questions_that_come_back_held_out_by_document(tenant: httpx.Client) -> None:
+    texts = [f"Beacon {n} is {31 + n} metres tall. The lamp of Beacon {n} was made in {1870 + n}." for n in range(12)]
+    documents = [{"title": f"Beacon {n}", "text": text} for n, text in enumerate(texts)]
+    tenant.post("/ingest", params={"wait": "true"}, json={"documents": documents})
+    started = tenant.post("/datasets/build", json={"name": "made", "held_out": 0.5})
+    assert started.status_code == 202, started.text
+    job = wait_for(tenant, started.json()["id"], "succeeded", "failed")
+    assert job["error"] is None
+    assert job["result"]["examples"] > 3
+    trained, held_out = (
+        [json.loads(line) for line in tenant.get(f"/datasets/{name}/examples").text.splitlines()]
+        for name in ("made", "made-held-out")
+    )
+    assert not {each["document"] for each in trained} & {each["document"] for each in held_out}
+    for each in [*trained, *held_out]:
+        text, start = each["passages"][0]["text"], each["start"]
+        assert text[start:].startswith(each["answers"][0])
+    assert_problem(tenant.post("/datasets/build", json={"documents": ["nobody"]}), 404, "not_found")
+
+
+def test_feedback_becomes_a_set_and_none_is_refused(tenant: httpx.Client) -> None:
+    body = {"dataset": {"feedback": True}}
+    assert "no feedback" in assert_problem(
+        tenant.post("/adapters/towns/train", json=body), 422, "invalid_training_data"
+    )["detail"]  # fmt: skip
+    send_towns(tenant)
+    for n in range(3):
+        answer = ask(tenant, f"How long is the bridge of Nameford {n}?", min_confidence=0)
+        rated = {"request_id": answer["request_id"], "rating": -1, "correction": f"{120 + n} metres"}
+        assert tenant.post("/feedback", json=rated).status_code == 204
+    problem = assert_problem(tenant.post("/adapters/towns/train", json=body), 422, "invalid_training_data")
+    assert "3 usable examples" in problem["detail"]
+    (kept,) = tenant.get("/datasets").json()["datasets"]
+    assert (kept["source"], kept["examples"], kept["with_passages"]) == ("feedback", 3, 3)
