@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +145,32 @@ def test_an_unloaded_adapter_comes_back_when_asked_for(engine: CausalEngine, ada
     assert engine.adapter_memory().resident == {}
     (after,) = ask(engine, [replace(ROWS[0], adapter=adapters[0])])
     assert after.answer == before.answer
+
+
+def test_a_slow_disk_holds_up_only_the_row_that_waits_for_it(
+    engine: CausalEngine, adapters: Sequence[AdapterRef], tmp_path: Path
+) -> None:
+    weights = tmp_path / ADAPTER_WEIGHTS
+    os.mkfifo(weights)  # whoever reads it waits until somebody writes
+    shutil.copy(adapters[0].folder / ADAPTER_CONFIG, tmp_path)
+    slow = AdapterRef(adapters[0].sha256, tmp_path)
+    waiting, cancelled = Heard(), Heard()
+    engine.submit(replace(ROWS[0], adapter=slow), waiting)
+    submission = engine.submit(replace(ROWS[0], adapter=slow), cancelled)
+    assert all(done.completion_tokens for done in ask(engine, ROWS))
+    assert slow.key in engine.adapter_memory().loading
+    submission.cancel()
+    content = (adapters[0].folder / ADAPTER_WEIGHTS).read_bytes()
+    while not waiting.events:  # its header is read first, then the whole
+        with contextlib.suppress(OSError):  # nobody reads at the moment
+            pipe = os.open(weights, os.O_WRONLY | os.O_NONBLOCK)
+            os.set_blocking(pipe, True)
+            with os.fdopen(pipe, "wb") as file:
+                file.write(content)
+        time.sleep(0.01)
+    waiting.end()  # a pipe may be cut into pieces, so whether the weights arrive whole is left open
+    assert cancelled.events == []
+    assert ask(engine, [replace(ROWS[0], adapter=adapters[0])])[0].completion_tokens
 
 
 def test_cancel_mid_generation_frees_the_row(engine: CausalEngine) -> None:
