@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Engine, Lineage, Passage, check_name
+from adapters.errors import InvalidTrainingData
 from adapters.training import (
     Objective,
     TrainingBroke,
@@ -83,6 +84,11 @@ class Trainings:
         """
         check_name(order.adapter)
         config = config_of(order.given, generates=self._engine.generates)
+        if order.objective != "sft" and not self._engine.generates:
+            raise InvalidTrainingData(
+                f"{order.objective} compares texts that a model wrote; the reader quotes. Use sft: corrections are "
+                "then learned as answers."
+            )
         dataset = feedback_set(workspace) if order.dataset is None else workspace.datasets.get(order.dataset)
         _, warnings = self._checked(workspace, workspace.datasets.examples(dataset.id), order.objective)
         request = {

@@ -19,8 +19,9 @@ from adapters.errors import InvalidTrainingData
 from adapters.squad import Answer, Question
 from adapters.training.data import Objective, TrainingExample, find_answer
 from adapters.training.language import AnswerWriting
+from adapters.training.preferences import PairedAnswers, RatedAnswers
 from adapters.training.settings import TrainingConfig
-from adapters.training.trainer import Trained, TrainingProgress, train_adapter, train_reader_adapter
+from adapters.training.trainer import Trained, TrainingProgress, TrainingTask, train_adapter, train_reader_adapter
 
 BUILTIN = "builtin"
 _DISTRACTORS = 1  # passages beside the one that answers, of those an example brings
@@ -80,7 +81,14 @@ def train(
         loaded()
         longest = min(config.max_length, causal.context - config.virtual_tokens)
         eos = min(causal.eos_ids, default=None)
-        task = AnswerWriting(examples, causal.tokenizer, eos, causal.pad_id, longest)
+        set_up = (examples, causal.tokenizer, eos, causal.pad_id, longest)
+        task: TrainingTask
+        if objective == "sft":
+            task = AnswerWriting(*set_up)
+        elif objective == "dpo":
+            task = PairedAnswers(causal.model, *set_up, config.beta)
+        else:
+            task = RatedAnswers(causal.model, *set_up, config.beta)
         trained = train_adapter(causal.model, task, output, config, **tell)  # type: ignore[arg-type]
     name_the_base(output, base.name)
     return trained, base
