@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ingest.live_index import IndexOptions
     from ingest.openvino_embedder import Backend, OpenVINOEmbedder, make_embedder
     from ingest.openvino_encoder import openvino_hidden_states, openvino_is_there
-    from ingest.parsing import Heading, Page, ParsedDocument, ParseLimits, ParserProcess, parse
+    from ingest.parsing import Heading, Page, PageImage, ParsedDocument, ParseLimits, ParserProcess, parse
     from ingest.records import (
         AddedDocument,
         Counts,
@@ -89,7 +89,7 @@ _HOMES = {
     "ingest.vector_store": ("embedder_of_vectors",),
     "ingest.openvino_embedder": ("Backend", "OpenVINOEmbedder", "make_embedder"),
     "ingest.openvino_encoder": ("openvino_hidden_states", "openvino_is_there"),
-    "ingest.parsing": ("Heading", "Page", "ParseLimits", "ParsedDocument", "ParserProcess", "parse"),
+    "ingest.parsing": ("Heading", "Page", "PageImage", "ParseLimits", "ParsedDocument", "ParserProcess", "parse"),
     "ingest.records": (
         "AddedDocument",
         "Counts",
@@ -144,6 +144,7 @@ __all__ = [
     "NothingToRetry",
     "OpenVINOEmbedder",
     "Page",
+    "PageImage",
     "ParseLimits",
     "ParsedDocument",
     "Parser",

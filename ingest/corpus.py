@@ -350,11 +350,16 @@ class Corpus:
         store.fail(connection, document_id, reason)
 
     def documents(
-        self, limit: int = 100, offset: int = 0, collection: str | None = None, status: str | None = None
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        collection: str | None = None,
+        status: str | None = None,
+        title: str | None = None,
     ) -> tuple[list[DocumentRecord], int]:
-        """A page of the documents, the newest first, and how many there are in all."""
+        """A page of the documents, the newest first, and how many there are in all; ``title``: a part of theirs."""
         with self._database.read() as connection:
-            return store.documents(connection, limit, offset, collection, status)
+            return store.documents(connection, limit, offset, collection, status, title)
 
     def document(self, document_id: str) -> DocumentRecord:
         """One document.
@@ -377,6 +382,19 @@ class Corpus:
         if text is None:
             raise DocumentNotReady("the document has no text: it is still pending, or it failed")
         return text
+
+    def original(self, document_id: str) -> bytes:
+        """A document as it was sent.
+
+        Raises:
+            UnknownDocument: it is not there.
+        """
+        with self._database.read() as connection:
+            found = store.original(connection, document_id)
+            if found is None:
+                store.document(connection, document_id)  # says that it is unknown
+                raise DocumentNotReady("the document's original is gone")
+        return found.content
 
     def place(self, document_id: str, start: int, end: int) -> tuple[int | None, str | None]:
         """Page and section of ``start:end`` in a document's text; ``None`` for what its format does not have."""

@@ -280,13 +280,21 @@ def document(connection: sqlite3.Connection, document_id: str) -> DocumentRecord
 
 
 def documents(
-    connection: sqlite3.Connection, limit: int, offset: int, collection: str | None, status: str | None
+    connection: sqlite3.Connection,
+    limit: int,
+    offset: int,
+    collection: str | None,
+    status: str | None,
+    title: str | None = None,
 ) -> tuple[list[DocumentRecord], int]:
-    """Documents, the newest first, and how many there are in all."""
-    where = "(?1 IS NULL OR collection = ?1) AND (?2 IS NULL OR status = ?2)"
-    values = (None if collection is None else _storable(collection), None if status is None else _storable(status))
+    """Documents, the newest first, and how many there are in all; ``title`` is a part of their title, any case."""
+    where = (
+        "(?1 IS NULL OR collection = ?1) AND (?2 IS NULL OR status = ?2) "
+        "AND (?3 IS NULL OR instr(lower(coalesce(title, name)), lower(?3)) > 0)"
+    )
+    values = tuple(None if value is None else _storable(value) for value in (collection, status, title))
     rows = connection.execute(
-        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {where} ORDER BY number DESC LIMIT ?3 OFFSET ?4",  # noqa: S608
+        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {where} ORDER BY number DESC LIMIT ?4 OFFSET ?5",  # noqa: S608
         (*values, limit, offset),
     )
     total = connection.execute(f"SELECT count(*) FROM documents WHERE {where}", values).fetchone()[0]  # noqa: S608

@@ -9,5 +9,6 @@ from __future__ import annotations
 from ingest.parsing.dispatch import parse
 from ingest.parsing.document import Heading, Page, ParsedDocument, ParseLimits
 from ingest.parsing.isolated import ParserProcess
+from ingest.parsing.pdf_page import PageImage
 
-__all__ = ["Heading", "Page", "ParseLimits", "ParsedDocument", "ParserProcess", "parse"]
+__all__ = ["Heading", "Page", "PageImage", "ParseLimits", "ParsedDocument", "ParserProcess", "parse"]

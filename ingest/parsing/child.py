@@ -1,4 +1,5 @@
-"""The child side of an isolated parser: reads files from standard input, writes parsed documents to standard output.
+"""The child side of an isolated parser: reads files from standard input, writes parsed documents, or pages of them as
+images, to standard output.
 
 Run as ``python -c "from ingest.parsing.child import main; main()"`` by ``ingest.parsing.isolated``. Limits its own
 memory, and ends when its parent does: on a closed pipe, on a vanished parent, and at the latest by its alarm.
@@ -14,12 +15,13 @@ import signal
 import sys
 import threading
 import time
-from typing import IO
+from typing import IO, Any
 
 from ingest.errors import UnreadableDocument
 from ingest.parsing.dispatch import parse
 from ingest.parsing.document import ParseLimits
-from ingest.parsing.wire import document_to_bytes, read_frame, write_frame
+from ingest.parsing.pdf_page import page_image
+from ingest.parsing.wire import document_to_bytes, page_to_bytes, read_frame, write_frame
 
 PARSED = b"P"
 REFUSED = b"R"
@@ -42,10 +44,10 @@ def main() -> None:
         _follow_parent(int(settings["parent"]))
         limits = ParseLimits(**settings["limits"])
         while True:
-            name = read_frame(requests).decode("utf-8", "replace")
+            task = json.loads(read_frame(requests))
             content = read_frame(requests)
             signal.setitimer(signal.ITIMER_REAL, float(settings["timeout_seconds"]) + _GRACE_SECONDS)
-            kind, payload = _answer(name, content, limits)
+            kind, payload = _answer(task, content, limits)
             signal.setitimer(signal.ITIMER_REAL, 0)
             del content
             _send(answers, kind, payload)
@@ -54,9 +56,11 @@ def main() -> None:
         os._exit(0)
 
 
-def _answer(name: str, content: bytes, limits: ParseLimits) -> tuple[bytes, bytes]:
+def _answer(task: dict[str, Any], content: bytes, limits: ParseLimits) -> tuple[bytes, bytes]:
     try:
-        return PARSED, document_to_bytes(parse(name, content, limits))
+        if "page" in task:
+            return PARSED, page_to_bytes(page_image(content, task["page"], task["width"], task["quote"]))
+        return PARSED, document_to_bytes(parse(task["name"], content, limits))
     except UnreadableDocument as error:
         return REFUSED, str(error).encode("utf-8", "replace")
     except MemoryError:

@@ -14,11 +14,13 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 from ingest.errors import UnreadableDocument
 from ingest.parsing.child import PARSED
 from ingest.parsing.document import DEFAULT_LIMITS, ParsedDocument, ParseLimits
-from ingest.parsing.wire import document_from_bytes, read_frame, write_frame
+from ingest.parsing.pdf_page import PageImage
+from ingest.parsing.wire import document_from_bytes, page_from_bytes, read_frame, write_frame
 
 _BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from ingest.parsing.child import main; main()"
 _CLOSE_SECONDS = 2.0
@@ -54,6 +56,17 @@ class ParserProcess:
                 child.
             RuntimeError: the parser is closed.
         """
+        return document_from_bytes(self._ask({"name": name}, content))
+
+    def page(self, content: bytes, number: int, width: int, quote: str = "") -> PageImage:
+        """A page of a PDF as an image, see ``ingest.parsing.pdf_page.page_image``.
+
+        Raises:
+            UnreadableDocument, RuntimeError: as for ``parse``; also when there is no such page.
+        """
+        return page_from_bytes(self._ask({"page": number, "width": width, "quote": quote}, content))
+
+    def _ask(self, task: dict[str, Any], content: bytes) -> bytes:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the parser is closed")
@@ -63,7 +76,7 @@ class ParserProcess:
             timer.daemon = True
             timer.start()
             try:
-                kind, payload = _exchange(child, name, content)
+                kind, payload = _exchange(child, task, content)
             except (OSError, EOFError, ValueError) as error:
                 self._stop()
                 if expired.is_set():
@@ -77,7 +90,7 @@ class ParserProcess:
             finally:
                 timer.cancel()
         if kind == PARSED:
-            return document_from_bytes(payload)
+            return payload
         raise UnreadableDocument(payload.decode("utf-8", "replace"))
 
     def close(self) -> None:
@@ -130,10 +143,10 @@ class ParserProcess:
             child.wait()
 
 
-def _exchange(child: subprocess.Popen[bytes], name: str, content: bytes) -> tuple[bytes, bytes]:
+def _exchange(child: subprocess.Popen[bytes], task: dict[str, Any], content: bytes) -> tuple[bytes, bytes]:
     assert child.stdin is not None  # noqa: S101 - opened as pipes
     assert child.stdout is not None  # noqa: S101
-    write_frame(child.stdin, name.encode("utf-8", "replace"))
+    write_frame(child.stdin, json.dumps(task).encode())
     write_frame(child.stdin, content)
     return read_frame(child.stdout), read_frame(child.stdout)
 

@@ -49,22 +49,31 @@ def parse_pdf(content: bytes, limits: ParseLimits) -> ParsedDocument:
     Raises:
         UnreadableDocument: the file is damaged, password-protected, has no text layer or more than ``limits.pages``.
     """
-    import pypdfium2
-
-    try:
-        document: Any = pypdfium2.PdfDocument(content)
-    except pypdfium2.PdfiumError as error:
-        if error.err_code == _PASSWORD_ERROR:
-            reason = "the PDF is password-protected; remove the password and upload it again"
-        else:
-            reason = "the PDF is damaged and cannot be opened"
-        raise UnreadableDocument(reason) from error
+    document = open_pdf(content)
     try:
         if len(document) > limits.pages:
             raise UnreadableDocument(f"the PDF has {len(document)} pages, allowed are {limits.pages}; split it")
         return _parse(document, limits)
     finally:
         document.close()
+
+
+def open_pdf(content: bytes) -> Any:
+    """A pdfium document, to be closed.
+
+    Raises:
+        UnreadableDocument: the file is damaged or password-protected.
+    """
+    import pypdfium2
+
+    try:
+        return pypdfium2.PdfDocument(content)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code == _PASSWORD_ERROR:
+            reason = "the PDF is password-protected; remove the password and upload it again"
+        else:
+            reason = "the PDF is damaged and cannot be opened"
+        raise UnreadableDocument(reason) from error
 
 
 def _parse(document: Any, limits: ParseLimits) -> ParsedDocument:

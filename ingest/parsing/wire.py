@@ -10,8 +10,10 @@ import struct
 from typing import IO, Any
 
 from ingest.parsing.document import Heading, Page, ParsedDocument
+from ingest.parsing.pdf_page import PageImage
 
 _LENGTH = struct.Struct("<Q")
+_PAGE = struct.Struct("<I?")  # how many pages there are, whether the quote was found
 
 
 def write_frame(stream: IO[bytes], payload: bytes) -> None:
@@ -66,6 +68,23 @@ def document_from_bytes(payload: bytes) -> ParsedDocument:
         )
     except (KeyError, TypeError) as error:
         raise ValueError("not a parsed document") from error
+
+
+def page_to_bytes(page: PageImage) -> bytes:
+    """A page's image behind what is known of it."""
+    return _PAGE.pack(page.pages, page.marked) + page.png
+
+
+def page_from_bytes(payload: bytes) -> PageImage:
+    """A page's image from the bytes of ``page_to_bytes``.
+
+    Raises:
+        ValueError: the payload has another form.
+    """
+    if len(payload) < _PAGE.size:
+        raise ValueError("not a page's image")
+    pages, marked = _PAGE.unpack_from(payload)
+    return PageImage(payload[_PAGE.size :], pages, marked)
 
 
 def _exactly(stream: IO[bytes], length: int) -> bytes:
