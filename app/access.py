@@ -14,11 +14,12 @@ from collections.abc import Callable
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.page_files import PAGE_PATHS
 from app.problems import Problem, problem_response
 from app.tenants import Principal
 
 _log = logging.getLogger("lorebase.access")
-PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"})
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", *PAGE_PATHS})
 _ADMIN_PATHS = re.compile(r"/tenants(/|$)")
 _BEARER = re.compile(r"Bearer +(.*\S)\s*", re.IGNORECASE)
 
@@ -52,7 +53,9 @@ class Access:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                sent = MutableHeaders(scope=message)
+                sent["X-Request-Id"] = request_id
+                sent["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
         try:

@@ -19,6 +19,8 @@ from app.routes import (
     health,
     jobs,
     openai,
+    page,
+    pages,
     policy,
     questions,
     splitting,
@@ -46,6 +48,7 @@ def create_app(service: Service) -> FastAPI:
         version=VERSION,
         summary="Answers from each tenant's own documents, in each tenant's own adapter.",
         lifespan=lifespan,
+        docs_url=None,  # app/routes/page.py has its own, whose files come from here
         redoc_url=None,
     )
     app.state.service = service
@@ -54,8 +57,10 @@ def create_app(service: Service) -> FastAPI:
     install_problem_handlers(app)
     app.add_middleware(Access, principal=service.directory.principal, max_body_bytes=service.settings.max_body_bytes)
     for routes in (
+        page,
         health,
         documents,
+        pages,
         jobs,
         questions,
         splitting,

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from adapters import errors as adapter_errors
-from app import datasets, tasks, templates
+from app import datasets, page_images, tasks, templates
 from app.life import errors as life_errors
 from ingest import errors as ingest_errors
 
@@ -96,6 +96,8 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.InvalidDocument: (422, "invalid_document"),
     ingest_errors.SameContentElsewhere: (409, "same_content_elsewhere"),
     ingest_errors.NothingToRetry: (409, "nothing_to_retry"),
+    page_images.NoPageImage: (404, "no_page_image"),
+    page_images.TooManyPages: (429, "too_many_pages"),
     ingest_errors.DocumentNotReady: (409, "document_not_ready"),
     ingest_errors.SplitUnavailable: (422, "split_unavailable"),
     ingest_errors.IndexMismatch: (409, "index_mismatch"),
@@ -145,6 +147,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         tasks.TooManyTasks,
         templates.TemplateError,
         life_errors.LifeError,
+        page_images.PageImageError,
         Exception,
     ):
         app.add_exception_handler(kind, on_error)

@@ -24,6 +24,7 @@ from app.job_worker import JobWorker
 from app.jobs import Backlog
 from app.life.answers import AnswerWriter, Retention
 from app.life.evaluate_task import Evaluations
+from app.page_images import PageImages
 from app.settings import BUILTIN, NO_RERANKER, Settings
 from app.task_worker import TaskWorker
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
@@ -49,6 +50,7 @@ from ingest import (
 _log = logging.getLogger("lorebase.service")
 DEFAULT_TENANT = "default"
 KEYS_FILE = "keys.env"
+_PAGE_SECONDS = 20.0  # to draw one page of a PDF
 _FILES_OF_A_TENANT = 16  # a database with a writer and some readers, and as much again to spare
 
 
@@ -77,6 +79,9 @@ class Service:
         self._reranker = _reranker_of(settings)
         self._parser = ParserProcess(
             settings.parse_seconds, settings.parse_memory_mb * 1024**2, _parse_limits(settings)
+        )
+        self.page_images = PageImages(
+            ParserProcess(_PAGE_SECONDS, settings.parse_memory_mb * 1024**2)  # one of its own: a page need not wait
         )
         self.archive_limits = ArchiveLimits(
             files=settings.archive_files,
@@ -128,6 +133,7 @@ class Service:
         self.engine.close()
         self._parser.close()
         self._answer_writer.stop()
+        self.page_images.close()
         self.workspaces.close()
         self._background.shutdown()
         self.directory.close()

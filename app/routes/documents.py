@@ -92,10 +92,11 @@ async def documents(
     offset: Offset = 0,
     collection: Annotated[str | None, Query(max_length=100)] = None,
     status: Annotated[str | None, Query(pattern="^(pending|ready|failed)$")] = None,
+    title: Annotated[str | None, Query(max_length=500, description="A part of the title.")] = None,
 ) -> DocumentPage:
     """The tenant's documents, newest first."""
     found, total = await asyncio.to_thread(
-        workspace.corpus.documents, limit=limit, offset=offset, collection=collection, status=status
+        workspace.corpus.documents, limit=limit, offset=offset, collection=collection, status=status, title=title
     )
     waiting = await asyncio.to_thread(workspace.corpus.replacements, [d.id for d in found])
     shown = [_response(d, waiting.get(d.id)) for d in found]

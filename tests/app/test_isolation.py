@@ -61,7 +61,7 @@ def test_another_tenants_ids_answer_like_unknown_ones_on_every_route(
             "gate": lambda _: asked,
         }
         body = bodies.get(path.rsplit("/", 1)[-1], lambda _: None)
-        answers = [tenant.request(method, path.format(**ids), json=body(ids)) for ids in (foreign, unknown)]
+        answers = [tenant.request(method, path.format(number=1, **ids), json=body(ids)) for ids in (foreign, unknown)]
         assert answers[0].status_code == answers[1].status_code == 404, (method, path, answers[0].text)
         assert answers[0].text.replace(CANARY, "·") == answers[1].text.replace("nobody", "·"), (method, path)
     assert CANARY in other_tenant.get(f"/documents/{document['id']}/text").text

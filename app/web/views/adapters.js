@@ -1,0 +1,89 @@
+// Adapters: their versions, which one answers, promote, roll back, upload.
+import { call, get, post, remove } from "../api.js";
+import { bytes, number, t, when } from "../i18n.js";
+import { attempt, Confirm, Empty, Field, Loading, Note, useLoaded } from "../parts/basics.js";
+import { Icon } from "../parts/icons.js";
+import { Training } from "../parts/training.js";
+import { html, useState } from "../vendor/preact-htm.js";
+
+function Versions({ adapter, act }) {
+  return html`<table class="cards">
+    <thead><tr><th>${t("adapters.version")}</th><th>${t("adapters.state")}</th><th class="right">${t("adapters.rank")}</th><th class="right">${t("documents.size")}</th><th>${t("documents.added")}</th><th>SHA-256</th><th><span class="visually-hidden">${t("actions")}</span></th></tr></thead>
+    <tbody>${[...adapter.versions].reverse().map((each) => html`<tr key=${each.version}>
+      <th scope="row"><strong>${adapter.name}@${each.version}</strong> ${each.version === adapter.active && html`<span class="chip good">${t("adapters.active")}</span>`}</th>
+      <td><span class="chip ${each.state === "resident" ? "accent" : ""}" title=${t(`adapters.${each.state}.hint`)}>${t(`adapters.${each.state}`)}</span></td>
+      <td class="right number soft">${[each.kind, each.rank && `r ${number(each.rank)}`].filter(Boolean).join(" ")}</td><td class="right number soft">${bytes(each.bytes)}</td>
+      <td class="soft small">${when(each.created_at)}</td><td><code class="soft">${each.sha256.slice(0, 12)}</code></td>
+      <td class="right">${each.version !== adapter.active && html`<button class="compact" onClick=${() =>
+        act(() => post(`/adapters/${adapter.name}/promote`, { version: each.version }), t("adapters.promoted", { name: `${adapter.name}@${each.version}` }))}>${t("adapters.promote")}</button>`}</td>
+    </tr>`)}</tbody>
+  </table>`;
+}
+
+function Adapter({ adapter, act, onDelete }) {
+  const { name, active } = adapter;
+  return html`<section class="card stack" aria-label=${name}>
+    <div class="row spread">
+      <div class="row"><h2 class="break">${name}</h2>
+        ${adapter.default && html`<span class="chip accent">${t("adapters.default")}</span>`}
+        ${active === null && html`<span class="chip warn">${t("adapters.inactive")}</span>`}</div>
+      <div class="row">
+        <button class="compact" onClick=${() => act(() => post(`/adapters/${name}/rollback`), t("adapters.rolled", { name }))}><${Icon} name="retry" />${t("adapters.rollback")}</button>
+        ${!adapter.default && html`<button class="compact" onClick=${() => act(() => call("PUT", "/adapters/default", { json: { name } }), t("adapters.defaulted", { name }))}>${t("adapters.make")}</button>`}
+        <button class="compact bare only-icon" aria-label=${t("documents.delete", { title: name })} title=${t("delete")} onClick=${() => onDelete(name)}><${Icon} name="trash" /></button>
+      </div>
+    </div>
+    <div class="scroll" tabindex="0" role="group" aria-label=${t("adapters.versions", { name })}><${Versions} adapter=${adapter} act=${act} /></div>
+  </section>`;
+}
+
+function UploadVersion({ act }) {
+  const [name, setName] = useState("");
+  const [files, setFiles] = useState([]);
+  const [busy, setBusy] = useState(false);
+  const send = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    const form = new FormData();
+    for (const file of files) form.append("files", file, file.name);
+    const done = await act(() => call("POST", `/adapters/${encodeURIComponent(name.trim())}/versions`, { form }), t("adapters.uploaded"));
+    setBusy(false);
+    if (done) setFiles([]);
+  };
+  return html`<details class="card"><summary>${t("adapters.upload")}</summary>
+    <form class="stack" onSubmit=${send}>
+      <p class="soft">${t("adapters.upload.text")}</p>
+      <div class="fields">
+        <${Field} label=${t("adapters.name")} hint=${t("adapters.name.hint")}>${(id) => html`<input id=${id} type="text" required maxlength="63" pattern="[a-z0-9][a-z0-9._\\-]*" spellcheck="false" value=${name} onInput=${(event) => setName(event.target.value)} />`}<//>
+        <${Field} label=${t("adapters.files")} hint=${files.map((file) => file.name).join(", ")}>${(id) => html`<input id=${id} type="file" multiple required accept=".json,.safetensors" onChange=${(event) => setFiles([...event.target.files])} />`}<//>
+      </div>
+      <div><button class="first" disabled=${busy || !name.trim() || files.length === 0}><${Icon} name="upload" />${t("adapters.send")}</button></div>
+    </form>
+  </details>`;
+}
+
+export function Adapters() {
+  const { data, problem, reload } = useLoaded(() => get("/adapters"), []);
+  const [leaving, setLeaving] = useState(null);
+  const act = async (action, said) => {
+    const done = await attempt(action, said);
+    reload();
+    return done;
+  };
+  return html`<div class="view">
+    <header><div><h1>${t("adapters.title")}</h1><p>${t("adapters.lead")}</p></div></header>
+    ${problem && html`<${Note} kind="bad">${problem.message}<//>`}
+    ${!data && !problem && html`<${Loading} />`}
+    ${data && html`
+      <section class="card row spread" aria-label=${t("adapters.default")}>
+        <p>${t("adapters.now")} <strong>${data.default === "base" ? t("adapter.base") : data.default}</strong></p>
+        ${data.default !== "base" && html`<button class="compact" onClick=${() => act(() => call("PUT", "/adapters/default", { json: { name: "base" } }), t("adapters.defaulted", { name: "base" }))}>${t("adapters.base")}</button>`}
+      </section>
+      ${data.adapters.length === 0 && html`<div class="card"><${Empty} title=${t("adapters.none")}><p>${t("adapters.none.text")}</p><//></div>`}
+      ${data.adapters.map((adapter) => html`<${Adapter} key=${adapter.name} adapter=${adapter} act=${act} onDelete=${setLeaving} />`)}
+      <${Training} onEnd=${reload} />
+      <${UploadVersion} act=${act} />`}
+    ${leaving && html`<${Confirm} title=${t("adapters.delete.title")} text=${t("adapters.delete.text", { name: leaving })} action=${t("delete")}
+      onYes=${() => act(() => remove(`/adapters/${leaving}`), t("adapters.deleted"))} onClose=${() => setLeaving(null)} />`}
+  </div>`;
+}

@@ -1,0 +1,93 @@
+// Evaluation: a question set asked with and without documents and adapter, side by side, and what gates decided.
+import { followJob, get, post } from "../api.js";
+import { number, percent, t, when } from "../i18n.js";
+import { attempt, Bar, Empty, Field, Note, useLoaded } from "../parts/basics.js";
+import { BarChart } from "../parts/charts.js";
+import { AdapterPicker, useChoices } from "../parts/options.js";
+import { html, useEffect, useState } from "../vendor/preact-htm.js";
+
+const STATE = { succeeded: "good", failed: "bad", running: "accent" };
+const share = (value) => (value === null || value === undefined ? "–" : percent(value));
+const points = (value) => (value === null || value === undefined ? "–" : number(value, 1));
+
+function Table({ ways }) {
+  return html`<div class="scroll" tabindex="0" role="group" aria-label=${t("evaluation.table")}><table>
+    <thead><tr><th>${t("evaluation.way")}</th>${["em", "f1", "recall", "cited", "abstained", "p50", "tokens"].map((name) => html`<th class="right" key=${name}>${t(`evaluation.${name}`)}</th>`)}</tr></thead>
+    <tbody>${ways.map(({ way, title, adapter, figures, impossible }) => html`<tr key=${way}><th scope="row"><strong>${title}</strong><div class="small soft">${adapter}</div></th>
+      ${figures ? html`<td class="right number">${points(figures.em)}</td><td class="right number">${points(figures.f1)} <span class="small soft">[${points(figures.f1_low)}, ${points(figures.f1_high)}]</span></td>
+        <td class="right number">${share(figures.recall?.["5"])}</td><td class="right number">${share(figures.citation_correct)}</td><td class="right number">${share(figures.abstained)}</td>
+        <td class="right number">${number(figures.p50_ms)} ms</td><td class="right number">${number(figures.tokens)}</td>`
+      : html`<td colspan="7" class="soft small">${impossible ?? ""}</td>`}</tr>`)}</tbody></table></div>`;
+}
+
+function Result({ id, onEnd }) {
+  const { data, problem, reload } = useLoaded(() => get(`/evaluations/${id}`), [id]);
+  const [job, setJob] = useState(null);
+  const running = data && ["queued", "running"].includes(data.state);
+  useEffect(() => {
+    if (!running) return undefined;
+    const abort = new AbortController();
+    followJob(data.job_id, setJob, abort.signal).then(() => {
+      reload();
+      onEnd();
+    }, () => {});
+    return () => abort.abort();
+  }, [running, id]);
+  if (problem) return html`<${Note} kind="bad">${problem.message}<//>`;
+  if (!data) return null;
+  const shown = data.ways.filter(({ figures }) => figures);
+  return html`<section class="card stack" aria-label=${data.name || t("evaluation.result")}>
+    <div class="row spread"><h2 class="break">${data.name || t("evaluation.result")}</h2><span class="chip ${STATE[data.state] ?? ""}">${t(`job.state.${data.state}`)}</span></div>
+    ${running && html`<${Bar} value=${job?.progress.total ? job.progress.done / job.progress.total : null} label=${t("evaluation.asking")} />`}
+    ${data.error && html`<${Note} kind="bad">${data.error}<//>`}
+    ${data.gate && html`<${Note} kind=${data.gate.passed ? "good" : "warn"}><strong>${t(data.gate.passed ? (data.gate.promoted ? "gate.promoted" : "gate.passed") : "gate.refused")}</strong>
+      <ul>${data.gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>`}
+    ${data.recommendation && html`<${Note} kind="good">${data.recommendation.text}<//>`}
+    ${shown.length > 0 && html`<${BarChart} label=${t("evaluation.chart")} rows=${shown.map(({ title, figures }) => ({ name: title, value: figures.f1, low: figures.f1_low, high: figures.f1_high }))} />
+      <p class="small soft">${t("evaluation.chart")}</p><${Table} ways=${data.ways} />`}
+  </section>`;
+}
+
+function Start({ onStarted }) {
+  const found = useChoices();
+  const [adapter, setAdapter] = useState("");
+  const [file, setFile] = useState(null);
+  const [limit, setLimit] = useState("100");
+  const start = async (event) => {
+    event.preventDefault();
+    await attempt(async () => {
+      const set = JSON.parse(await file.text());
+      const questions = Array.isArray(set) ? { questions: set } : { ...(set.data ? { data: set.data } : { questions: set.questions }) };
+      const body = { ...questions, name: file.name, limit: limit === "" ? undefined : Number(limit), adapter: adapter || undefined };
+      onStarted((await post("/evaluate", body)).evaluation_id);
+    }, t("evaluation.started"));
+  };
+  return html`<form class="card stack" onSubmit=${start}>
+    <div class="fields">
+      <${Field} label=${t("evaluation.set")} hint=${t("evaluation.set.hint")}>${(id) => html`<input id=${id} type="file" accept=".json" required onChange=${(event) => setFile(event.target.files[0] ?? null)} />`}<//>
+      <${AdapterPicker} found=${found} value=${adapter} label=${t("evaluation.adapter")} onChange=${setAdapter} />
+      <${Field} label=${t("evaluation.limit")}>${(id) => html`<input id=${id} type="number" min="1" value=${limit} onInput=${(event) => setLimit(event.target.value)} />`}<//>
+    </div>
+    <div><button class="first" disabled=${!file}>${t("evaluation.start")}</button></div>
+  </form>`;
+}
+
+export function Evaluation() {
+  const { data, problem, reload } = useLoaded(() => get("/evaluations?limit=20"), []);
+  const [chosen, setChosen] = useState(null);
+  const list = data?.evaluations ?? [];
+  const current = chosen ?? list[0]?.id;
+  return html`<div class="view">
+    <header><div><h1>${t("evaluation.title")}</h1><p>${t("evaluation.lead")}</p></div></header>
+    <${Start} onStarted=${(id) => {
+      setChosen(id);
+      reload();
+    }} />
+    ${problem && html`<${Note} kind="bad">${problem.message}<//>`}
+    ${data && list.length === 0 && html`<div class="card"><${Empty} title=${t("evaluation.none")} /></div>`}
+    ${current && html`<${Result} key=${current} id=${current} onEnd=${reload} />`}
+    ${list.length > 1 && html`<section class="card stack"><h2>${t("evaluation.earlier")}</h2><ul class="stack">${list.map((each) => html`<li key=${each.id} class="row spread">
+      <button class="title" aria-current=${each.id === current ? "true" : undefined} onClick=${() => setChosen(each.id)}>${each.name || each.kind}</button>
+      <span class="small soft">${t("evaluation.questions", { count: number(each.questions) })} · ${when(each.created_at)}</span></li>`)}</ul></section>`}
+  </div>`;
+}
