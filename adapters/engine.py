@@ -100,6 +100,7 @@ class Done:
         dropped: indices of passages that did not fit the model's context.
         dropped_turns: how many of the oldest turns of the history did not fit.
         unknown_marks: how many ``[n]`` marks named no passage; they were left out of the answer.
+        queued_seconds: how long the row waited before the engine began to work on it.
     """
 
     answer: str
@@ -112,6 +113,7 @@ class Done:
     finish_reason: Literal["stop", "length"] = "stop"
     dropped_turns: int = 0
     unknown_marks: int = 0
+    queued_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +165,31 @@ class AdapterMemory:
     load_seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What an engine holds at this moment, and what it has done since it was made.
+
+    Attributes:
+        waiting: rows that were submitted and not begun.
+        running: rows that are worked on.
+        steps: batches computed; ``step_rows`` is the sum of their rows, so that their quotient is the mean batch size.
+        kv_bytes: keys and values held for rows; 0 where an engine keeps none. ``kv_budget_bytes``: their limit.
+    """
+
+    waiting: int
+    running: int
+    steps: int = 0
+    step_rows: int = 0
+    kv_bytes: int = 0
+    kv_budget_bytes: int = 0
+
+
 class Submission(Protocol):
     """A row under way."""
 
     def cancel(self) -> None:
-        """Stop working on the row. No event is delivered once this has returned."""
+        """Stop working on the row. No event is delivered once this has returned; one that waits makes room at once, one
+        that is worked on leaves before the next step."""
 
 
 class Engine(Protocol):
@@ -220,6 +242,9 @@ class Engine(Protocol):
 
     def adapter_memory(self) -> AdapterMemory:
         """Which adapters are in memory, and what happened there so far."""
+
+    def status(self) -> EngineStatus:
+        """How busy it is; cheap, from any thread, at any time."""
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         """Queue a row and return at once; its adapter is made resident meanwhile, and a row whose adapter is refused

@@ -26,6 +26,7 @@ from adapters.engine import (
     AdapterRef,
     Deliver,
     Done,
+    EngineStatus,
     Failed,
     PassageRead,
     Row,
@@ -116,7 +117,8 @@ class ReaderEngine:
         self._change = threading.Condition()
         self._queue: FairQueue[_Reading] = FairQueue()
         self._loading: set[_Reading] = set()  # whose adapter is not in memory yet
-        self._rows = 0
+        self._rows = self._waiting = 0  # rows under way; those of them that were not begun
+        self._steps = self._step_rows = 0
         self._thread: threading.Thread | None = None
         self._closing = False
         self._failure: str | None = None
@@ -192,6 +194,14 @@ class ReaderEngine:
     def adapter_memory(self) -> AdapterMemory:
         return self._pool.memory()
 
+    def status(self) -> EngineStatus:
+        return EngineStatus(
+            waiting=self._waiting,
+            running=self._rows - self._waiting,
+            steps=self._steps,
+            step_rows=self._step_rows,
+        )
+
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         self._loaded()
         if not row.grounded:
@@ -220,6 +230,7 @@ class ReaderEngine:
             if self._rows >= self._max_waiting:
                 raise QueueFull(f"{self._rows} questions are waiting already; try again in a moment.")
             self._rows += 1
+            self._waiting += 1
             if row.adapter is None:
                 self._queue.put(row.share_key, reading)
                 self._change.notify_all()
@@ -282,11 +293,18 @@ class ReaderEngine:
             if reading.over or not reading.waiting:
                 reading.waiting.clear()
                 finished.append(reading)  # cancelled, failed, or nothing to read
+            self._begin(reading)
             while reading.waiting and room > 0:
                 pairs.append(self._encode(reading, *reading.waiting.popleft()))
                 room -= len(pairs[-1].ids)
             self._queue.end_turn(remove=not reading.waiting)
         return pairs, finished
+
+    def _begin(self, reading: _Reading) -> None:
+        """Note that a reading is no longer one that waits; the caller holds the lock."""
+        if reading.began is None:
+            reading.begin()
+            self._waiting -= 1
 
     def _encode(self, reading: _Reading, passage: int, window: Window) -> _Pair:
         context = reading.passages[passage].ids[window.begin : window.end]
@@ -297,6 +315,8 @@ class ReaderEngine:
     def _read(self, pairs: list[_Pair]) -> None:
         pairs.sort(key=lambda p: (p.adapter is not None, p.adapter.key if p.adapter else ""))
         start, end = self._forward([p.ids for p in pairs], [p.adapter for p in pairs])
+        self._steps += 1
+        self._step_rows += len({id(p.reading) for p in pairs})
         for i, pair in enumerate(pairs):
             reading, length = pair.reading, pair.window.end - pair.window.begin
             if not reading.over:
@@ -352,6 +372,7 @@ class ReaderEngine:
             if reading.ended:
                 return
             reading.ended = True
+            self._begin(reading)
             self._rows -= 1
             lease, reading.lease = reading.lease, None
         if lease is not None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 
 from adapters.engine import Deliver, Done, Event, Failed, Row
 
@@ -20,12 +21,20 @@ class UnderWay:
 
     Attributes:
         over: it was answered, failed or cancelled: nobody listens any more.
+        submitted, began: when, on the clock of `time.perf_counter`; ``began`` is None while the row waits.
     """
 
     row: Row
     deliver: Deliver
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     over: bool = False
+    submitted: float = field(default_factory=time.perf_counter)
+    began: float | None = None
+
+    def begin(self) -> None:
+        """Note that the engine works on the row from now on."""
+        if self.began is None:
+            self.began = time.perf_counter()
 
     def cancel(self) -> None:
         """Deliver nothing more. Waits for a delivery that is under way."""
@@ -39,6 +48,8 @@ class UnderWay:
             if self.over:
                 return
             self.over = isinstance(event, Done | Failed)
+            if isinstance(event, Done) and self.began is not None:
+                event = replace(event, queued_seconds=self.began - self.submitted)
             try:
                 self.deliver(event)
             except Exception:

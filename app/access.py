@@ -1,94 +1,169 @@
-"""What happens before a request's body is read: who is asking, and whether the body may be that large.
+"""What happens before a request's body is read: who is asking, whether the body may be that large, whether the service
+still takes requests; and what is noted when the request has ended.
 
 ASGI middleware. Knows headers and keys; never reads a body itself.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hmac
+import json
 import logging
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.logs import current_request
+from app.metrics import NO_ROUTE, Metrics
 from app.page_files import PAGE_PATHS
 from app.problems import Problem, problem_response
 from app.tenants import Principal
 
 _log = logging.getLogger("lorebase.access")
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", *PAGE_PATHS})
+METRICS_PATH = "/metrics"
 _ADMIN_PATHS = re.compile(r"/tenants(/|$)")
 _BEARER = re.compile(r"Bearer +(.*\S)\s*", re.IGNORECASE)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ENDLESS_ROUTES = frozenset({"/jobs/{job_id}/events"})  # as slow as the job
+
+
+@dataclass(eq=False)
+class _Exchange:
+    """One request and what has been answered so far."""
+
+    scope: Scope
+    send: Send
+    request_id: str
+    began: float
+    status: int = 0
+    events: bool = False
+    ended: bool = False
+    last: bool = False  # the service is stopping: the connection ends with this response
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            headers["X-Content-Type-Options"] = "nosniff"
+            if self.last:
+                headers["Connection"] = "close"
+            self.status = message["status"]
+            self.events = headers.get("content-type", "").startswith("text/event-stream")
+        elif message["type"] == "http.response.body":
+            self.ended = not message.get("more_body", False)
+        await self.send(message)
 
 
 class Access:
     """Authenticates every request that is not public, and caps the size of bodies.
 
     A tenant's key opens the tenant's routes, an admin key the admin routes; who is asking lies in
-    ``scope["state"]["principal"]``, the request's id in ``scope["state"]["request_id"]``.
+    ``scope["state"]["principal"]``, the request's id in ``scope["state"]["request_id"]``: the client's
+    ``X-Request-ID`` where it is well-formed, else a made one.
 
     Args:
         principal: looks a key up; None for an unknown key.
         max_body_bytes: larger bodies are answered 413, declared ones before a byte of them is read.
+        metrics: told of every request that has ended.
+        metrics_key: opens the metrics, beside an admin key.
+        draining: once set, new requests are answered 503 and those under way finish.
+        slow_seconds: requests that take longer are logged as slow, with what is known of their stages; 0: never.
     """
 
-    def __init__(self, app: ASGIApp, principal: Callable[[str], Principal | None], max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        principal: Callable[[str], Principal | None],
+        max_body_bytes: int,
+        metrics: Metrics,
+        metrics_key: str | None,
+        draining: threading.Event,
+        slow_seconds: float,
+    ) -> None:
         self._app = app
         self._principal = principal
         self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
+        self._metrics_key = metrics_key
+        self._draining = draining
+        self._slow_seconds = slow_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-
-        began, status = time.perf_counter(), 0
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                sent = MutableHeaders(scope=message)
-                sent["X-Request-Id"] = request_id
-                sent["X-Content-Type-Options"] = "nosniff"
-            await send(message)
-
+        current_request.set(request_id)
+        exchange = _Exchange(scope, send, request_id, time.perf_counter(), last=self._draining.is_set())
         try:
             self._admit(scope)
         except Problem as problem:
-            await problem_response(problem, scope["path"])(scope, receive, send_with_id)
+            await problem_response(problem, scope)(scope, receive, exchange)
         else:
-            await self._app(scope, self._capped(receive), send_with_id)
+            await self._answer(scope, receive, exchange)
         finally:
-            fields = {"request_id": request_id, "method": scope["method"], "path": scope["path"], "status": status}
-            level = logging.DEBUG if scope["path"] in PUBLIC_PATHS else logging.INFO
-            _log.log(level, "request", extra={**fields, "ms": round((time.perf_counter() - began) * 1000, 1)})
+            self._note(exchange)
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+        try:
+            await self._app(scope, self._capped(receive), exchange)
+        except asyncio.CancelledError:  # the time to finish in after SIGTERM is over
+            await _cut_short(scope, receive, exchange)
+        except BaseException:
+            exchange.status = exchange.status or 500
+            raise
+
+    def _note(self, exchange: _Exchange) -> None:
+        """Log and count a request that has ended."""
+        scope, seconds = exchange.scope, time.perf_counter() - exchange.began
+        route = getattr(scope.get("route"), "path", NO_ROUTE)
+        self._metrics.request(scope["method"], route, exchange.status, seconds)
+        fields = {"request_id": exchange.request_id, "method": scope["method"], "path": scope["path"]}
+        extra = {**fields, "status": exchange.status, "ms": round(seconds * 1000, 1)}
+        level = logging.DEBUG if scope["path"] in PUBLIC_PATHS | {METRICS_PATH} else logging.INFO
+        _log.log(level, "request", extra=extra)
+        if 0 < self._slow_seconds < seconds and route not in _ENDLESS_ROUTES:
+            _log.warning("slow request", extra={**extra, "stages": scope["state"].get("stages")})
 
     def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         if scope["path"] not in PUBLIC_PATHS:
             scope["state"]["principal"] = self._authenticate(headers, scope["path"])
+            if self._draining.is_set() and scope["path"] != METRICS_PATH:
+                raise _stopping()
         declared = headers.get("content-length", "0")
         if not declared.isdigit() or int(declared) > self._max_body_bytes:
             raise self._too_large()
 
     def _authenticate(self, headers: Headers, path: str) -> Principal:
         match = _BEARER.fullmatch(headers.get("authorization", ""))
-        principal = self._principal(_as_sent(match[1])) if match else None
+        key = _as_sent(match[1]) if match else None
+        if key is not None and path == METRICS_PATH and self._opens_metrics(key):
+            return Principal("metrics", None)
+        principal = self._principal(key) if key is not None else None
         if principal is None:
             detail = "This key is unknown or revoked." if match else "Send your key as 'Authorization: Bearer <key>'."
             raise Problem(401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
-        for_admins = _ADMIN_PATHS.match(path) is not None
+        for_admins = path == METRICS_PATH or _ADMIN_PATHS.match(path) is not None
         if for_admins and principal.tenant_id is not None:
             raise Problem(403, "forbidden", "This needs the admin key.")
         if not for_admins and principal.tenant_id is None:
             raise Problem(403, "forbidden", "The admin key belongs to no tenant; use a tenant's key here.")
         return principal
+
+    def _opens_metrics(self, key: str) -> bool:
+        expected = self._metrics_key
+        return expected is not None and hmac.compare_digest(key.encode("utf-8", "surrogateescape"), expected.encode())
 
     def _capped(self, receive: Receive) -> Receive:
         seen = 0
@@ -109,6 +184,21 @@ class Access:
             "too_large",
             f"The request's body is larger than {self._max_body_bytes // 1024**2} MiB; send less at once.",
         )
+
+
+async def _cut_short(scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+    """End a request that the stop of the service cancels: as a problem, or as the last event of a stream."""
+    if not exchange.status:
+        exchange.last = True
+        await problem_response(_stopping(), scope)(scope, receive, exchange)
+    elif exchange.events and not exchange.ended:
+        problem = _stopping()
+        data = json.dumps({"status": problem.status_code, "code": problem.code, "detail": problem.detail})
+        await exchange({"type": "http.response.body", "body": f"event: error\ndata: {data}\n\n".encode()})
+
+
+def _stopping() -> Problem:
+    return Problem(503, "stopping", "The service is shutting down; send this again in a moment.", {"Retry-After": "2"})
 
 
 def _as_sent(value: str) -> str:

@@ -9,10 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from adapters import Done, Engine, Event, Failed, Passage, PromptTemplate, Row, Selection, Span, Token, Turn
+from adapters import (
+    Done,
+    Engine,
+    Event,
+    Failed,
+    Passage,
+    PromptTemplate,
+    Row,
+    Selection,
+    Span,
+    Submission,
+    Token,
+    Turn,
+)
 from app.followup import standalone
 from app.schemas import (
     AdapterUsed,
@@ -116,36 +129,42 @@ async def answer(
         history=history,
         grounded=grounded,
     )
-    async for event in _events(engine, row):
-        if isinstance(event, Token):
-            yield AnswerPiece(event.text)
-        elif isinstance(event, Done):
-            citations = await asyncio.to_thread(_citations, workspace, event.spans, passages, engine.generates)
-            ended = time.perf_counter()
-            response = AskResponse(
-                request_id=request_id,
-                answer=event.answer,
-                abstained=event.abstained,
-                confidence=round(event.confidence, 4),
-                citations=citations,
-                passages=passages,
-                dropped_passages=list(event.dropped),
-                adapter=_used(selection),
-                usage=Usage(prompt_tokens=event.prompt_tokens, completion_tokens=event.completion_tokens),
-                rewritten_question=rewritten,
-                template=f"{template.name}@{template.version}" if template.name != BUILTIN else None,
-                finish_reason=event.finish_reason,
-                unknown_citations=event.unknown_marks,
-                warnings=_warnings(workspace, engine, template, request, event),
-                timings_ms={
-                    "retrieve": _milliseconds(retrieved - began),
-                    "generate": _milliseconds(ended - retrieved),
-                    "total": _milliseconds(ended - began),
-                },
-            )
-            if keep:
-                workspace.answers.note(request, response)
-            yield response
+    first_token: float | None = None
+    async with contextlib.aclosing(_events(engine, row)) as events:
+        async for event in events:
+            if isinstance(event, Token):
+                first_token = first_token or time.perf_counter()
+                yield AnswerPiece(event.text)
+            elif isinstance(event, Done):
+                done = event
+    citations = await asyncio.to_thread(_citations, workspace, done.spans, passages, engine.generates)
+    ended = time.perf_counter()
+    response = AskResponse(
+        request_id=request_id,
+        answer=done.answer,
+        abstained=done.abstained,
+        confidence=round(done.confidence, 4),
+        citations=citations,
+        passages=passages,
+        dropped_passages=list(done.dropped),
+        adapter=_used(selection),
+        usage=Usage(prompt_tokens=done.prompt_tokens, completion_tokens=done.completion_tokens),
+        rewritten_question=rewritten,
+        template=f"{template.name}@{template.version}" if template.name != BUILTIN else None,
+        finish_reason=done.finish_reason,
+        unknown_citations=done.unknown_marks,
+        warnings=_warnings(workspace, engine, template, request, done),
+        timings_ms={
+            "retrieve": _milliseconds(retrieved - began),
+            "queue": _milliseconds(done.queued_seconds),
+            **({"first_token": _milliseconds(first_token - retrieved)} if first_token is not None else {}),
+            "generate": _milliseconds(ended - retrieved),
+            "total": _milliseconds(ended - began),
+        },
+    )
+    if keep:
+        workspace.answers.note(request, response)
+    yield response
 
 
 async def _rewritten(engine: Engine, tenant_id: str, question: str, history: tuple[Turn, ...]) -> str | None:
@@ -166,15 +185,17 @@ async def _rewritten(engine: Engine, tenant_id: str, question: str, history: tup
             history=history,
             grounded=False,
         )
-        async for event in _events(engine, row):
-            if isinstance(event, Done):
-                line = event.answer.strip().strip('"“”').strip()
-                if event.finish_reason == "stop" and line and "\n" not in line and "\0" not in line:
-                    return None if line == question.strip() else line
+        async with contextlib.aclosing(_events(engine, row)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    line = event.answer.strip().strip('"“”').strip()
+                    if event.finish_reason == "stop" and line and "\n" not in line and "\0" not in line:
+                        return None if line == question.strip() else line
     return standalone(question, history)
 
 
-async def _events(engine: Engine, row: Row) -> AsyncIterator[Event]:
+async def _events(engine: Engine, row: Row) -> AsyncGenerator[Event]:
+    """What the engine tells of a row, up to its Done. Closing the iterator, at any time, cancels the row."""
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[Event] = asyncio.Queue()
 
@@ -182,7 +203,12 @@ async def _events(engine: Engine, row: Row) -> AsyncIterator[Event]:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(events.put_nowait, event)
 
-    submission = await asyncio.to_thread(engine.submit, row, deliver)
+    submitting = asyncio.ensure_future(asyncio.to_thread(engine.submit, row, deliver))
+    try:
+        submission = await asyncio.shield(submitting)
+    except asyncio.CancelledError:  # the thread goes on, and the row must not
+        submitting.add_done_callback(_cancel_submitted)
+        raise
     try:
         while True:
             event = await events.get()
@@ -193,6 +219,11 @@ async def _events(engine: Engine, row: Row) -> AsyncIterator[Event]:
                 return
     finally:
         submission.cancel()
+
+
+def _cancel_submitted(submitting: asyncio.Future[Submission]) -> None:
+    if not submitting.cancelled() and submitting.exception() is None:
+        submitting.result().cancel()
 
 
 def language_warning(text: str, what: str) -> str | None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextvars import ContextVar
 from typing import Literal
 
-FIELDS = ("request_id", "tenant", "job", "document", "method", "path", "status", "ms", "model", "base")
+FIELDS = ("request_id", "tenant", "job", "document", "method", "path", "status", "ms", "stages", "model", "base")
+current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
+"""The id of the request that is being answered; every line logged meanwhile carries it."""
 _LIBRARIES = ("httpx", "sentence_transformers", "transformers", "faiss", "urllib3", "pdfminer", "trafilatura")
 
 
@@ -37,7 +40,10 @@ def _on_one_line(value: str) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+    found = {name: getattr(record, name) for name in FIELDS if getattr(record, name, None) is not None}
+    if "request_id" not in found and (request_id := current_request.get()) is not None:
+        found = {"request_id": request_id, **found}
+    return found
 
 
 def configure_logs(form: Literal["text", "json"], level: str) -> None:

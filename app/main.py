@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -41,7 +42,7 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         yield
-        service.stop()
+        await asyncio.to_thread(service.stop)  # cancelled requests answer meanwhile
 
     app = FastAPI(
         title="Lorebase",
@@ -55,7 +56,16 @@ def create_app(service: Service) -> FastAPI:
     describe = app.openapi
     app.openapi = lambda: _complete(describe())  # type: ignore[method-assign]
     install_problem_handlers(app)
-    app.add_middleware(Access, principal=service.directory.principal, max_body_bytes=service.settings.max_body_bytes)
+    settings = service.settings
+    app.add_middleware(
+        Access,
+        principal=service.directory.principal,
+        max_body_bytes=settings.max_body_bytes,
+        metrics=service.metrics,
+        metrics_key=settings.metrics_key.get_secret_value() if settings.metrics_key else None,
+        draining=service.draining,
+        slow_seconds=settings.slow_request_seconds,
+    )
     for routes in (
         page,
         health,

@@ -14,6 +14,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Scope
 
 from adapters import errors as adapter_errors
 from app import datasets, page_images, tasks, templates
@@ -48,21 +49,22 @@ def openai_error(problem: Problem) -> dict[str, Any]:
     return {"message": problem.detail, "type": kind or "invalid_request_error", "code": problem.code, "param": None}
 
 
-def problem_response(problem: Problem, path: str) -> JSONResponse:
-    """The problem as a response; under /v1/ it also holds ``error`` in OpenAI's shape."""
+def problem_response(problem: Problem, scope: Scope) -> JSONResponse:
+    """The problem as the response to a request; under /v1/ it also holds ``error`` in OpenAI's shape."""
+    request_id = scope.get("state", {}).get("request_id")
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": problem.code.replace("_", " "),
         "status": problem.status_code,
         "code": problem.code,
         "detail": problem.detail,
+        "request_id": request_id,
         **problem.fields,
     }
-    if path.startswith("/v1/"):
+    if scope["path"].startswith("/v1/"):
         body["error"] = openai_error(problem)
-    return JSONResponse(
-        body, problem.status_code, headers=problem.headers or None, media_type="application/problem+json"
-    )
+    headers = {**(problem.headers or {}), **({"X-Request-Id": request_id} if request_id else {})}
+    return JSONResponse(body, problem.status_code, headers=headers, media_type="application/problem+json")
 
 
 # What each known error becomes. A subclass is found under its own line or its parent's.
@@ -133,11 +135,11 @@ def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of ``app`` with problem JSON."""
 
     async def on_error(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(problem_of(error), request.url.path)
+        return problem_response(problem_of(error), request.scope)
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        return problem_response(_invalid_request(error), request.url.path)
+        return problem_response(_invalid_request(error), request.scope)
 
     for kind in (
         StarletteHTTPException,

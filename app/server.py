@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import socket
 import sys
 from types import FrameType
 
@@ -13,9 +15,17 @@ from app.main import create_app
 from app.service import DEFAULT_TENANT, KEYS_FILE, DataFolderInUse, Service
 from app.settings import Settings
 
+_GLANCE_SECONDS = 0.05
+_QUIET_GLANCES = 4  # in a row without a new connection or request, before the port is closed
+_MOST_GLANCES = 40
+
 
 class _DrainingServer(uvicorn.Server):
-    """Tells the service as soon as a signal arrives, so that endless responses end within the time to drain."""
+    """Tells the service as soon as a signal arrives, so that endless responses end within the time to drain.
+
+    The port stays open until nothing new comes in: what was sent at the moment of the signal is answered, with 503
+    where it has not begun, and not cut off.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -26,6 +36,17 @@ class _DrainingServer(uvicorn.Server):
         # Not the parent's: it would raise the signal again at the end, and an orderly end is no death by signal.
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        seen, quiet = None, 0
+        for _ in range(_MOST_GLANCES):
+            if self.force_exit or quiet >= _QUIET_GLANCES:
+                break
+            now = (self.server_state.total_requests, frozenset(map(id, self.server_state.connections)))
+            quiet = quiet + 1 if now == seen else 0
+            seen = now
+            await asyncio.sleep(_GLANCE_SECONDS)
+        await super().shutdown(sockets)
 
 
 def serve(settings: Settings) -> int:

@@ -24,6 +24,7 @@ from app.job_worker import JobWorker
 from app.jobs import Backlog
 from app.life.answers import AnswerWriter, Retention
 from app.life.evaluate_task import Evaluations
+from app.metrics import Metrics
 from app.page_images import PageImages
 from app.settings import BUILTIN, NO_RERANKER, Settings
 from app.task_worker import TaskWorker
@@ -64,6 +65,7 @@ class Service:
     Attributes:
         new_keys: keys made at this start, by the name of the variable that would set them; shown once.
         draining: set when the service is about to stop; long responses end then.
+        metrics: what is counted and measured.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -75,6 +77,7 @@ class Service:
         self.directory = TenantDirectory(Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS))
         self.new_keys = _first_keys(self.directory, settings)
         self.engine = _engine_of(settings)
+        self.metrics = Metrics(self.engine, lambda: self.readiness()[0])
         self._embedder = embedder_of(settings)
         self._reranker = _reranker_of(settings)
         self._parser = ParserProcess(

@@ -125,11 +125,18 @@ class Settings(BaseSettings):
     training_checkpoint_seconds: float = Field(
         15.0, gt=0, description="Time between two checkpoints of a training: what a crash costs at most."
     )
+    metrics_key: SecretStr | None = Field(
+        None,
+        description="Key that opens `GET /metrics` and nothing else, 16 characters or more; the admin key does too.",
+    )
+    slow_request_seconds: float = Field(
+        10.0, ge=0, description="Requests that take longer are logged as slow, with their stages; 0: never."
+    )
     shutdown_seconds: int = Field(20, ge=1, description="Time running requests have to finish after SIGTERM.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line.")
 
-    @field_validator("admin_key", "default_key")
+    @field_validator("admin_key", "default_key", "metrics_key")
     @classmethod
     def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and len(key.get_secret_value()) < 16:

@@ -10,11 +10,13 @@ import pytest
 
 from app.local_server import LocalServer, local_server
 
+METRICS_KEY = "a-key-for-metrics-alone"
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
     """A real server process with a data folder of its own."""
-    with local_server(environment={"LOREBASE_MAX_BODY_MB": "4"}) as running:
+    with local_server(environment={"LOREBASE_MAX_BODY_MB": "4", "LOREBASE_METRICS_KEY": METRICS_KEY}) as running:
         yield running
 
 

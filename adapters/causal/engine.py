@@ -25,7 +25,7 @@ from adapters.causal.model import CausalModel, load_causal_model
 from adapters.causal.runner import PROBE_TOKENS, Lane, ModelRunner
 from adapters.causal.sampling import choose, generator_of
 from adapters.causal.text import AnswerText
-from adapters.engine import AdapterFacts, AdapterMemory, AdapterRef, Deliver, Failed, Row, Submission
+from adapters.engine import AdapterFacts, AdapterMemory, AdapterRef, Deliver, EngineStatus, Failed, Row, Submission
 from adapters.errors import AdapterError, ModelUnavailable, QueueFull, RequestTooLong
 from adapters.fair_queue import FairQueue
 from adapters.lora_stack import LoadedLora
@@ -93,6 +93,7 @@ class CausalEngine:
         self._queue: FairQueue[Answering] = FairQueue()
         self._loading: set[Answering] = set()  # whose adapter is not in memory yet
         self._probes: deque[tuple[LoadedLora, Future[Effect]]] = deque()
+        self._steps = self._step_rows = 0
         self._running: list[Answering] = []  # in order of admission; the engine's thread alone changes it
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -176,6 +177,16 @@ class CausalEngine:
 
     def adapter_memory(self) -> AdapterMemory:
         return self._pool.memory()
+
+    def status(self) -> EngineStatus:
+        return EngineStatus(
+            waiting=len(self._queue) + len(self._loading),
+            running=len(self._running),
+            steps=self._steps,
+            step_rows=self._step_rows,
+            kv_bytes=self._runner.cache.held_bytes if self._runner is not None else 0,
+            kv_budget_bytes=self._kv_budget,
+        )
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         base, runner = self._loaded()
@@ -297,6 +308,7 @@ class CausalEngine:
             if slot is None:
                 return
             self._queue.end_turn(remove=True)
+            answering.begin()
             answering.lane = Lane(slot, answering.adapter, answering.prompt.token_ids)
             self._streak.note(answering.adapter)
             self._running.append(answering)
@@ -334,6 +346,8 @@ class CausalEngine:
     def _advance(self, runner: Runner, work: Sequence[tuple[Answering, int]]) -> None:
         by_lane = {answering.lane: answering for answering, _ in work}
         scores = runner.step([(answering.lane, count) for answering, count in work if answering.lane is not None])
+        self._steps += 1
+        self._step_rows += len(work)
         if not scores:
             return
         due = [by_lane[lane] for lane in scores]

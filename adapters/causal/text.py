@@ -1,7 +1,6 @@
-"""From token ids to an answer: incremental text, what may be shown already, confidence, citations.
+"""From token ids to an answer: incremental text, confidence, and how the row ends.
 
-Works on one row's tokens as they come. Knows the abstention sentence and citation marks; knows no model, no batch, no
-threads.
+Works on one row's tokens as they come. Knows no model, no batch, no threads.
 """
 
 from __future__ import annotations
@@ -10,13 +9,11 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any, Literal, Protocol
 
-from adapters.citation_marks import CheckedMarks
-from adapters.engine import Done, Row, Span
+from adapters.engine import Done, Row
 from adapters.prompt import Prompt
-from adapters.template import ABSTENTION
+from adapters.shown_text import ShownText, done_of
 
 _BROKEN = "\ufffd"  # what decoders put for an incomplete UTF-8 sequence
-_ABSTENTION = ABSTENTION.rstrip(".").casefold()
 
 
 class Decoder(Protocol):
@@ -58,11 +55,7 @@ class Detokenizer:
 
 
 class AnswerText:
-    """One row's answer as its tokens come.
-
-    What `push` returns may be shown at once: white space around the answer, marks that are not complete and text that
-    may still turn out to be the abstention sentence or a text to stop at are held back, so the shown pieces joined are
-    the answer.
+    """One row's answer as its tokens come; what may be shown of it is `ShownText`'s business.
 
     Args:
         limit: tokens it may have at most.
@@ -72,13 +65,10 @@ class AnswerText:
     def __init__(
         self, decoder: Decoder, limit: int, eos_ids: Collection[int], prompt: Prompt, stop: Sequence[str] = ()
     ) -> None:
-        self._marks = CheckedMarks(prompt.shown) if prompt.grounded else None
+        self._shown = ShownText(prompt.shown if prompt.grounded else None, stop)
         self._detokenizer = Detokenizer(decoder)
         self._limit = limit
         self._eos_ids = eos_ids
-        self._stop = tuple(text for text in stop if text)
-        self._text = ""
-        self._shown = 0
         self._tokens = 0
         self._log_probability = 0.0
         self.finish_reason: Literal["stop", "length"] | None = None
@@ -87,7 +77,7 @@ class AnswerText:
         """Take one token; returns the text that may now be shown. Sets `finish_reason` when the answer is complete."""
         if token_id in self._eos_ids:
             self.finish_reason = "stop"
-            self._text += self._checked(self._detokenizer.flush())
+            piece = self._detokenizer.flush()
         else:
             self._tokens += 1
             self._log_probability += log_probability
@@ -95,14 +85,10 @@ class AnswerText:
             if self._tokens >= self._limit:
                 self.finish_reason = "length"
                 piece += self._detokenizer.flush()
-            self._text += self._checked(piece)
-        ends = [at for text in self._stop if (at := self._text.find(text)) >= 0]
-        if ends:
-            self._text = self._text[: min(ends)]
+        shown = self._shown.push(piece, last=self.finish_reason is not None)
+        if self._shown.stopped:
             self.finish_reason = "stop"
-        if not self._shown and self._text.strip():
-            self._text = self._text.lstrip()
-        return self._show()
+        return shown
 
     @property
     def confidence(self) -> float:
@@ -111,46 +97,12 @@ class AnswerText:
 
     def done(self, row: Row, prompt: Prompt) -> Done:
         """The finished row: cited passages as spans, or an abstention."""
-        answer = self._text.strip()
-        unsure = row.min_confidence is not None and self.confidence < row.min_confidence
-        abstained = not answer or unsure or is_abstention(answer)
-        cited = self._marks.cited if self._marks else ()
-        spans = tuple(Span(i, 0, len(row.passages[i].text), self.confidence) for i in cited)
-        return Done(
-            answer="" if abstained else answer,
-            abstained=abstained,
+        return done_of(
+            row,
+            prompt,
+            self._shown,
             confidence=self.confidence,
-            spans=() if abstained else spans,
             prompt_tokens=len(prompt.token_ids),
             completion_tokens=self._tokens,
-            dropped=prompt.dropped,
             finish_reason=self.finish_reason or "stop",
-            dropped_turns=prompt.dropped_turns,
-            unknown_marks=self._marks.unknown if self._marks else 0,
         )
-
-    def _checked(self, piece: str) -> str:
-        if self._marks is None:
-            return piece
-        return self._marks.push(piece) + (self._marks.flush() if self.finish_reason else "")
-
-    def _show(self) -> str:
-        end = len(self._text.rstrip())
-        if self.finish_reason is None:
-            end = len(self._text[: len(self._text) - self._may_stop()].rstrip())
-            if not self._shown and _ABSTENTION.startswith(self._text[:end].casefold().rstrip(".")):
-                return ""
-        elif is_abstention(self._text):
-            return ""
-        new = self._text[self._shown : end]
-        self._shown = max(self._shown, end)
-        return new
-
-    def _may_stop(self) -> int:
-        """Characters at the end that may be the beginning of a text to stop at."""
-        return max((n for stop in self._stop for n in range(1, len(stop)) if self._text.endswith(stop[:n])), default=0)
-
-
-def is_abstention(answer: str) -> bool:
-    """Whether an answer is the sentence that says there is none, in any case and with or without its full stop."""
-    return answer.strip().rstrip(".").casefold() == _ABSTENTION

@@ -314,8 +314,10 @@ def _insert(
     places = [(p, c.start, c.end, c.score) for p, c in zip(cited, response.citations, strict=True) if p is not None]
     number = connection.execute(
         """
-        INSERT INTO answers (request_id, at, adapter, version, sha256, template, abstained, confidence, question,
-                             rewritten, answer, citations)
+        INSERT OR REPLACE INTO answers (
+            request_id, at, adapter, version, sha256, template, abstained, confidence, question, rewritten, answer,
+            citations
+        )
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (

@@ -1,9 +1,12 @@
-"""Probes: is the process alive, can it answer."""
+"""Probes and metrics: is the process alive, can it answer, what has it done."""
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Response
 
+from app.metrics import TEXT_FORMAT
 from app.routes.dependencies import CurrentService
 
 router = APIRouter(tags=["health"])
@@ -21,3 +24,10 @@ async def readyz(service: CurrentService, response: Response) -> dict[str, objec
     ready, reason = service.readiness()
     response.status_code = 200 if ready else 503
     return {"ready": ready, "reason": reason, "model": service.engine.name}
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(service: CurrentService) -> Response:
+    """Counters and gauges for Prometheus. Needs the admin key or `LOREBASE_METRICS_KEY`."""
+    text = await asyncio.to_thread(service.metrics.text)
+    return Response(text, headers={"Content-Type": TEXT_FORMAT})

@@ -23,7 +23,7 @@ from app.life.promotion import promote
 from app.openai_schemas import ChatRequest, LoadAdapterRequest, UnloadAdapterRequest
 from app.problems import Problem, openai_error, problem_of
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
-from app.routes.questions import Steps, refuse_long, unless_gone, whole
+from app.routes.questions import Steps, counted, refuse_long, unless_gone, whole
 from app.schemas import AskResponse
 from app.templates import BUILTIN, StoredTemplate
 from app.workspace import Workspace
@@ -69,6 +69,7 @@ async def chat(
         workspace, engine, selection, _with_system(template, body.system, grounded), ask, request.state.request_id,
         grounded=grounded,
     )  # fmt: skip
+    steps = counted(steps, request, service)
     ignored = [_SYSTEM_IGNORED] if body.system and not engine.generates else []
     used = f"{selection.name}@{selection.version}" if selection else None
     head = {

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from adapters import BASE
 from app.answering import AnswerPiece, Retrieved, answer, passage_response, retrieval_options
+from app.metrics import Outcome
 from app.problems import Problem, problem_of
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
 from app.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
@@ -55,7 +56,7 @@ async def ask(
         refuse_long("history", turn.question, service)
     selection = workspace.adapters.select(x_adapter)
     template = await asyncio.to_thread(workspace.templates.select, body.template)
-    steps = answer(workspace, engine, selection, template, body, request.state.request_id)
+    steps = counted(answer(workspace, engine, selection, template, body, request.state.request_id), request, service)
     headers = {"X-Adapter-Used": f"{selection.name}@{selection.version}" if selection else BASE}
     if body.stream:
         return StreamingResponse(
@@ -63,6 +64,26 @@ async def ask(
         )
     response = await unless_gone(request, whole(steps))
     return Response(response.model_dump_json(), media_type="application/json", headers=headers)
+
+
+async def counted(steps: Steps, request: Request, service: Service) -> Steps:
+    """The same steps; how they end is counted, and the stages' times are noted for the log of slow requests."""
+    outcome: Outcome = "failed"
+    timings: dict[str, float] = {}
+    prompt_tokens = completion_tokens = 0
+    try:
+        async with contextlib.aclosing(steps):
+            async for step in steps:
+                if isinstance(step, AskResponse):
+                    outcome = "abstained" if step.abstained else "answered"
+                    timings = request.state.stages = step.timings_ms
+                    prompt_tokens, completion_tokens = step.usage.prompt_tokens, step.usage.completion_tokens
+                yield step
+    except (asyncio.CancelledError, GeneratorExit):
+        outcome = outcome if timings else "cancelled"
+        raise
+    finally:
+        service.metrics.ask(outcome, timings, prompt_tokens, completion_tokens)
 
 
 async def whole(steps: Steps) -> AskResponse:

@@ -41,13 +41,20 @@ _CORPUS = [
 
 
 def make_tiny_llama(
-    folder: Path, *, seed: int = 0, chat: bool = True, context: int = CONTEXT, hidden: int = HIDDEN
+    folder: Path,
+    *,
+    seed: int = 0,
+    chat: bool = True,
+    context: int = CONTEXT,
+    hidden: int = HIDDEN,
+    endless: bool = False,
 ) -> Path:
     """Save a random Llama with its tokenizer, as a Hugging Face folder with safetensors.
 
     Args:
         chat: with a chat template; without one the prompt is plain text.
         context: positions of the model, in tokens.
+        endless: never the likeliest token is the one that ends an answer.
 
     Returns:
         The folder.
@@ -68,7 +75,11 @@ def make_tiny_llama(
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    if endless:
+        with torch.no_grad():
+            model.lm_head.weight[tokenizer.eos_token_id] = 0.0
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

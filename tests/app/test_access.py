@@ -76,6 +76,16 @@ def test_the_openapi_document_is_complete(server: LocalServer) -> None:
 def test_every_response_carries_its_request_id(server: LocalServer, tenant: httpx.Client) -> None:
     ids = {tenant.get(path).headers["x-request-id"] for path in ("/documents", "/nowhere", "/livez")}
     assert len(ids) == 3
+    problem = tenant.get("/nowhere")
+    assert problem.json()["request_id"] == problem.headers["x-request-id"]
+
+
+def test_a_clients_own_request_id_is_kept_where_it_is_well_formed(tenant: httpx.Client) -> None:
+    problem = tenant.get("/nowhere", headers={"X-Request-ID": "gateway-7.a_b"})
+    assert problem.headers["x-request-id"] == problem.json()["request_id"] == "gateway-7.a_b"
+    for bad in ("x" * 65, "a b", "ä", "a/b", ""):
+        made = tenant.get("/nowhere", headers={"X-Request-ID": bad.encode()}).headers["x-request-id"]
+        assert re.fullmatch("[0-9a-f]{32}", made)
 
 
 def test_a_revoked_key_no_longer_opens_anything(server: LocalServer, admin: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,8 +18,9 @@ import pytest
 
 from app.local_server import free_port
 from tests.adapters.reader_lora import write_lora
+from tests.adapters.tiny_llama import make_tiny_llama
 from tests.app.test_isolation import upload
-from tests.app.texts import LIGHTHOUSE, ask, ingest
+from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
 
 pytestmark = pytest.mark.e2e
 KEY = "a-key-for-the-default-tenant"
@@ -83,21 +85,58 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
 def test_sigterm_ends_running_requests_in_order_and_exits_cleanly(tmp_path: Path) -> None:
     with running(tmp_path) as (process, client):
         ingest(client, LIGHTHOUSE)
-        statuses: list[int] = []
+        responses: list[httpx.Response] = []
+        refused: list[bool] = []
 
-        def ask_once() -> None:
-            statuses.append(client.post("/ask", json={"question": "Who built it?", "top_k": 5}).status_code)
+        def ask_once(after_the_signal: bool) -> None:
+            try:
+                responses.append(client.post("/ask", json={"question": "Who built it?", "top_k": 5}))
+            except httpx.ConnectError:  # the port is closed already: nothing was sent
+                refused.append(after_the_signal)
 
-        threads = [threading.Thread(target=ask_once) for _ in range(6)]
-        for thread in threads:
+        threads = [threading.Thread(target=ask_once, args=(i >= 6,)) for i in range(12)]
+        for thread in threads[:6]:
             thread.start()
         time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        for thread in threads[6:]:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert all(refused)
+    assert len(responses) + len(refused) == len(threads)  # nobody was cut off
+    for response in responses:
+        assert response.status_code == 200 or assert_problem(response, 503, "stopping")["detail"]
+        assert response.status_code == 200 or response.headers["retry-after"]
+    assert "Traceback" not in output
+
+
+def test_what_does_not_end_in_the_time_to_stop_is_told_so(tmp_path: Path) -> None:
+    model = make_tiny_llama(tmp_path / "model", context=16_384, endless=True)
+    settings = {"LOREBASE_MODEL": str(model), "LOREBASE_SHUTDOWN_SECONDS": "1", "LOREBASE_PREFILL_TOKENS": "1"}
+    body = {"question": "Who?", "passages": [{"text": "Anna Brandt. " * 800}], "max_tokens": 4096}
+    with running(tmp_path / "data", **settings) as (process, client):
+        ended: dict[bool, httpx.Response] = {}
+
+        def ask_once(stream: bool) -> None:
+            ended[stream] = client.post("/ask", json={**body, "stream": stream})
+
+        threads = [threading.Thread(target=ask_once, args=(stream,)) for stream in (False, True)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join()
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 0, output
-    assert set(statuses) <= {200, 503}
+    assert_problem(ended[False], 503, "stopping")
+    assert ended[False].headers["retry-after"]
+    assert ended[True].text.endswith("\n\n")
+    assert ended[True].text.count("event: error") == 1
+    assert '"code": "stopping"' in ended[True].text
     assert "Traceback" not in output
 
 
@@ -142,14 +181,19 @@ def test_the_first_start_prints_keys_and_commands_that_work_and_keeps_them_priva
 
 
 def test_neither_questions_nor_documents_nor_keys_are_logged(tmp_path: Path) -> None:
-    with running(tmp_path, LOREBASE_LOG_LEVEL="debug", LOREBASE_LOG_FORMAT="json") as (process, client):
+    settings = {"LOREBASE_LOG_LEVEL": "debug", "LOREBASE_LOG_FORMAT": "json", "LOREBASE_SLOW_REQUEST_SECONDS": "1e-9"}
+    with running(tmp_path, **settings) as (process, client):
         ingest(client, "The zebrafinch sings at dawn.")
-        ask(client, "When does the zebrafinch sing?")
+        question = {"question": "When does the zebrafinch sing?"}
+        client.post("/ask", json=question, headers={"X-Request-ID": "the-slow-one"})
         client.post("/ask", json={"question": "zebrafinch\0"})
         process.terminate()
         output, _ = process.communicate(timeout=30)
     assert '"path": "/ask"' in output
     assert "zebrafinch" not in output
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    (slow,) = [line for line in lines if line["message"] == "slow request" and line["request_id"] == "the-slow-one"]
+    assert {"retrieve", "queue", "first_token", "generate", "total"} == set(slow["stages"])
     assert KEY not in output
 
 
