@@ -1,0 +1,73 @@
+"""What is shipped for running it: compose and monitoring files that fit each other and the service's own metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adapters import AdapterMemory, EngineStatus
+from app.metrics import Metrics
+from app.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text())
+
+
+class IdleEngine:
+    """Of an engine, what metrics ask for."""
+
+    def status(self) -> EngineStatus:
+        return EngineStatus(0, 0)
+
+    def adapter_memory(self) -> AdapterMemory:
+        return AdapterMemory()
+
+
+def test_every_metric_of_the_dashboard_is_one_the_service_has() -> None:
+    metrics = Metrics(IdleEngine(), lambda: True)  # type: ignore[arg-type]
+    metrics.request("GET", "/ask", 200, 0.1)
+    metrics.ask("answered", {"total": 1.0}, 1, 1)
+    there = set(re.findall(r"^([a-z_]+)", metrics.text().decode(), re.MULTILINE))
+    panels = json.loads((ROOT / "deploy/grafana/dashboards/lorebase.json").read_text())["panels"]
+    asked = set(
+        re.findall(r"\b(?:lorebase|process)_[a-z_]+", " ".join(t["expr"] for p in panels for t in p["targets"]))
+    )
+    assert len(asked) > 15
+    assert asked <= there
+
+
+def test_compose_names_only_what_it_declares() -> None:
+    compose = read("docker-compose.yml")
+    services = compose["services"]
+    for service in services.values():
+        assert {"image", "build"} & set(service)
+        assert set(service.get("depends_on", [])) <= set(services)
+        assert set(service.get("secrets", [])) <= set(compose["secrets"])
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (ROOT / source).exists() if source.startswith(".") else source in compose["volumes"]
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+    alone = [name for name, service in services.items() if "profiles" not in service]
+    assert alone == ["lorebase"]
+    variables = {name.removeprefix("LOREBASE_").lower() for name in services["lorebase"]["environment"]}
+    assert variables <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy").rglob("*.yml")), ids=lambda path: path.name)
+def test_monitoring_files_are_yaml(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+def test_prometheus_uses_the_key_for_metrics_alone() -> None:
+    (job,) = read("deploy/prometheus.yml")["scrape_configs"]
+    assert job["metrics_path"] == "/metrics"
+    assert job["authorization"]["credentials_file"].endswith("/lorebase_metrics_key")
