@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from adapters.lineage import Lineage
     from adapters.reader import ReaderEngine
     from adapters.registry import BASE, Adapter, AdapterRegistry, AdapterVersion, Selection, check_name, pinned_in
+    from adapters.remote import RemoteEngine
     from adapters.reranker import EmbeddedReranker, reranker_is_there
     from adapters.template import (
         ABSTENTION,
@@ -54,6 +55,7 @@ _HOME = {
     ],
     "adapters.lineage": ["Lineage"],
     "adapters.reader": ["ReaderEngine"],
+    "adapters.remote": ["RemoteEngine"],
     "adapters.reranker": ["EmbeddedReranker", "reranker_is_there"],
     "adapters.registry": [
         "BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection", "check_name", "pinned_in",
@@ -90,6 +92,7 @@ __all__ = [
     "PassageRead",
     "PromptTemplate",
     "ReaderEngine",
+    "RemoteEngine",
     "Row",
     "Selection",
     "Span",

@@ -213,7 +213,8 @@ class Engine(Protocol):
 
     @property
     def failure(self) -> str | None:
-        """Why the engine has stopped for good, in words; None while it can go on."""
+        """Why no row can be answered now, in words; None while they can. An engine in this process has then stopped for
+        good; one over a model server may come back."""
 
     def load(self) -> None:
         """Load the base model and start the engine's thread. Raises ModelUnavailable."""

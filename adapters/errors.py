@@ -10,6 +10,8 @@ AdapterError
 ├── AdapterMemoryFull     another pinned adapter would leave no room for the others
 ├── RequestTooLong        a question or prompt does not fit the model's context
 ├── QueueFull             too many rows are waiting
+├── UpstreamUnavailable   a model server cannot be reached, is overloaded or does not answer in time
+├── UpstreamFailed        a model server answered wrongly, or broke off
 ├── NotSupported          this engine cannot do what the row asks for
 ├── InvalidTemplate       a prompt template cannot be filled in
 └── InvalidTrainingData   a training set cannot be used
@@ -69,6 +71,14 @@ class RequestTooLong(AdapterError):
 
 class QueueFull(AdapterError):
     """Too many rows are waiting for the engine; try again later."""
+
+
+class UpstreamUnavailable(AdapterError):
+    """A model server cannot be reached, is overloaded or does not answer in time; try again later."""
+
+
+class UpstreamFailed(AdapterError):
+    """A model server answered wrongly, refused what it should take, or broke off."""
 
 
 class NotSupported(AdapterError):

@@ -163,8 +163,8 @@ def conversation(row: Row, shown: Iterable[int], control: Sequence[str], *, turn
         messages.append({"role": role, "content": content})
 
     def asked(question: str, passages: Iterable[tuple[int, Passage]] | None) -> str:
-        if not row.grounded:
-            return _harmless(question, control).strip()
+        if not row.grounded:  # there are no sources here, so no fence that could be closed
+            return _harmless(question, control, fenced=False).strip()
         sources = "" if passages is None else _sources(passages, control)
         values = {"sources": sources, "question": _harmless(question, control).strip()}
         return fill(_harmless(template.question, control), values).strip()
@@ -200,10 +200,11 @@ def _numbered(index: int, passage: Passage, control: Sequence[str]) -> str:
     return f"[{index + 1}] {title}: {body}" if title else f"[{index + 1}] {body}"
 
 
-def _harmless(text: str, control: Sequence[str]) -> str:
+def _harmless(text: str, control: Sequence[str], *, fenced: bool = True) -> str:
     """Text that can neither close the fence nor form a control token, and that can be encoded as UTF-8."""
     text = text.encode("utf-8", "replace").decode("utf-8")
-    text = _FENCE.sub("‹", text)
+    if fenced:
+        text = _FENCE.sub("‹", text)
     for token in control:
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text

@@ -76,6 +76,7 @@ class ChatRequest(Request):
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(None, max_length=16)
     n: Literal[1] | None = None
     user: str | None = Field(None, description="Not used.")
+    cache_salt: str | None = Field(None, max_length=200, description="As vLLM's; no cache is shared here anyway.")
     response_format: dict[str, Any] | None = None
     lorebase: LorebaseOptions = Field(default_factory=LorebaseOptions)
 

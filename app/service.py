@@ -26,7 +26,7 @@ from app.life.answers import AnswerWriter, Retention
 from app.life.evaluate_task import Evaluations
 from app.metrics import Metrics
 from app.page_images import PageImages
-from app.settings import BUILTIN, NO_RERANKER, Settings
+from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
 from app.task_worker import TaskWorker
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
 from app.training_jobs import Trainings
@@ -144,10 +144,14 @@ class Service:
 
     def readiness(self) -> tuple[bool, str]:
         """Whether questions can be answered now, and in words why (not)."""
+        if self.engine.failure is not None and self._failure is None:
+            return False, self.engine.failure
+        return self.search_readiness()
+
+    def search_readiness(self) -> tuple[bool, str]:
+        """Whether passages can be looked up now, which needs no engine, and in words why (not)."""
         if self._failure is not None:
             return False, self._failure
-        if self.engine.failure is not None:
-            return False, self.engine.failure
         if self.draining.is_set():
             return False, "The service is shutting down."
         return (True, "ready") if self._loaded.is_set() else (False, "The model is loading.")
@@ -230,6 +234,18 @@ def _engine_of(settings: Settings) -> Engine:
             dtype=settings.dtype,
             adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
             max_waiting=settings.max_waiting,
+        )
+    if settings.model.startswith(REMOTE):
+        from adapters import RemoteEngine
+
+        return RemoteEngine(
+            settings.model.removeprefix(REMOTE),
+            settings.openai_url,
+            key=settings.openai_key.get_secret_value() if settings.openai_key else None,
+            context=settings.openai_context,
+            max_batch=settings.max_batch,
+            max_waiting=settings.max_waiting,
+            silence_seconds=settings.openai_silence_seconds,
         )
     from adapters import CausalEngine
 

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 BUILTIN = "builtin"
 NO_RERANKER = "none"
+REMOTE = "openai:"
 _MEBIBYTE = 1024**2
 
 
@@ -30,7 +31,20 @@ class Settings(BaseSettings):
     )
     model: str = Field(
         BUILTIN,
-        description="`builtin` (the reader), or the folder or hub id of a Hugging Face language model (causal, or T5).",
+        description="`builtin` (the reader), the folder or hub id of a Hugging Face language model (causal, or T5), or "
+        "`openai:` and the name of a model that the server at LOREBASE_OPENAI_URL serves.",
+    )
+    openai_url: str = Field(
+        "http://127.0.0.1:8001/v1",
+        pattern="^https?://",
+        description="Address of the OpenAI-compatible API that an `openai:` model is asked at.",
+    )
+    openai_key: SecretStr | None = Field(None, description="Key for that API.")
+    openai_context: int | None = Field(
+        None, ge=256, description="Tokens that prompt and answer may have together there; unset: as the server says."
+    )
+    openai_silence_seconds: float = Field(
+        120.0, gt=0, description="Longest time without a byte from that server before a question is given up."
     )
     embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
     embedding_backend: Literal["auto", "openvino", "torch"] = Field(

@@ -38,6 +38,13 @@ def _ready_engine(service: CurrentService) -> Engine:
     return service.engine
 
 
+def _ready_search(service: CurrentService) -> None:
+    ready, reason = service.search_readiness()
+    if not ready:
+        raise Problem(503, "not_ready", f"{reason} Try again in a moment.", {"Retry-After": "2"})
+
+
+ReadySearch = Annotated[None, Depends(_ready_search)]
 ReadyEngine = Annotated[Engine, Depends(_ready_engine)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items on a page.")]
 Offset = Annotated[int, Query(ge=0, le=10**9, description="Items to skip.")]

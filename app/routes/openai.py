@@ -60,9 +60,9 @@ async def chat(
     except ValidationError as error:
         reasons = "; ".join(f"messages: {e['loc'][0]}: {e['msg']}" for e in error.errors()[:3])
         raise Problem(422, "invalid_request", reasons) from error
-    for text in (ask.question, *(turn.question for turn in ask.history), body.system):
-        refuse_long("messages", text, service)
     grounded = body.lorebase.retrieval
+    for text in (ask.question, *(turn.question for turn in ask.history), body.system) if grounded else ():
+        refuse_long("messages", text, service)  # without retrieval the model's context alone is the bound
     selection = _select(body.model, workspace, engine)
     template = await asyncio.to_thread(workspace.templates.select, ask.template)
     steps = answer(

@@ -16,7 +16,7 @@ from adapters import BASE
 from app.answering import AnswerPiece, Retrieved, answer, passage_response, retrieval_options
 from app.metrics import Outcome
 from app.problems import Problem, problem_of
-from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
+from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine, ReadySearch
 from app.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
 from app.service import Service
 
@@ -30,7 +30,7 @@ AdapterHeader = Annotated[
 
 @router.post("/search")
 async def search(
-    body: SearchRequest, workspace: CurrentWorkspace, service: CurrentService, _: ReadyEngine
+    body: SearchRequest, workspace: CurrentWorkspace, service: CurrentService, _: ReadySearch
 ) -> SearchResponse:
     """The passages most like the query."""
     refuse_long("query", body.query, service)
