@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from app.local_server import LocalServer
 from tests.app.texts import LIGHTHOUSE
@@ -15,7 +16,6 @@ from tests.browser.test_page import EXAMPLES, ask
 from tests.conftest import new_tenant
 
 pytestmark = pytest.mark.browser
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="make test-browser installs axe")
 OpenPage = Callable[..., Any]
 QUESTIONS = json.dumps(
     [
@@ -150,7 +150,7 @@ def test_no_view_keeps_anyone_out_or_runs_off_a_phone(
         for shown in (theme, "dark" if theme == "light" else "light"):
             page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", shown)
             page.wait_for_timeout(200)
-            found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+            found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
             grave = [each for each in found if each["impact"] in ("serious", "critical")]
             assert not grave, f"{name}, {shown}: " + "; ".join(
                 f"{each['id']}: {[node['html'][:150] for node in each['nodes'][:3]]}" for each in grave

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.local_server import LocalServer
+from tests.app.test_training_over_http import send_towns, town_lines
 from tests.app.texts import LIGHTHOUSE
 from tests.browser.conftest import playwright
 from tests.ingest.parsing.files import pdf
@@ -187,15 +188,15 @@ def test_one_question_is_compared_under_base_and_two_adapters(
 ) -> None:
     ingest(client, (EXAMPLES / "documents" / "annual-report.md").read_text(encoding="utf-8"), "Annual report")
     page = open_page(tenant_key, "#/adapters")
+    form = page.locator("details", has_text="Upload a version")
+    form.get_by_text("Upload a version").click()
     for name in ("finance", "biomed"):
         folder = EXAMPLES / "adapters" / name
-        if not page.get_by_label("Name").is_visible():
-            page.get_by_text("Upload a version").click()
-        page.get_by_label("Name").fill(name)
-        page.get_by_label("Both files").set_input_files(
+        form.get_by_label("Name").fill(name)
+        form.get_by_label("Both files").set_input_files(
             [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
         )
-        page.get_by_role("button", name="Upload", exact=True).click()
+        form.get_by_role("button", name="Upload", exact=True).click()
         card = page.get_by_role("region", name=name, exact=True)
         card.get_by_role("button", name="Promote").click()
         card.get_by_text("Active", exact=True).wait_for()
@@ -212,6 +213,31 @@ def test_one_question_is_compared_under_base_and_two_adapters(
     page.get_by_text("The answers differ").or_(page.get_by_text("All give the same answer")).wait_for()
     states = {each["name"]: each["active"] for each in client.get("/adapters").json()["adapters"]}
     assert states == {"finance": 1, "biomed": 1}
+
+
+def test_an_adapter_is_trained_in_the_page_with_its_loss_and_promoted(
+    open_page: OpenPage, client: httpx.Client, tenant_key: str
+) -> None:
+    send_towns(client)
+    page = open_page(tenant_key, "#/adapters")
+    page.get_by_text("Train a version").click()
+    form = page.get_by_role("region", name="Training")
+    form.get_by_label("Name").fill("towns")
+    file = {"name": "towns.jsonl", "mimeType": "application/jsonl", "buffer": town_lines()}
+    form.get_by_label("Or upload a set").set_input_files(file)
+    page.get_by_text("The set is stored").wait_for()
+    form.get_by_label("Passes over the data").fill("3")
+    form.get_by_role("button", name="Start training").click()
+    form.locator(".chip.good", has_text="Done").wait_for(timeout=90_000)
+    assert "Loss of the training" in form.locator("svg.chart").get_attribute("aria-label")
+    card = page.get_by_role("region", name="towns", exact=True)
+    card.get_by_text("How towns@1 came about").click()
+    card.locator("svg.chart").wait_for()
+    card.get_by_role("button", name="Keep in memory").click()
+    playwright.expect(card.get_by_role("button", name="Keep in memory")).to_have_attribute("aria-pressed", "true")
+    card.get_by_role("button", name="Promote").click()
+    card.get_by_text("Active", exact=True).wait_for()
+    assert client.get("/adapters/towns").json()["active"] == 1
 
 
 def test_thumbs_and_corrections_are_kept(open_page: OpenPage, client: httpx.Client, tenant_key: str) -> None:

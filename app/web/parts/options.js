@@ -55,7 +55,7 @@ export function Options({ answering = true }) {
           <${Entry} name="max_tokens" min="1" max="4096" />
           <${Entry} name="temperature" min="0" max="2" step="0.1" />`}
       </div>
-      <${Entry} name="filter" type="text" placeholder='{"year": {"gte": 2024}}' hint=${t("option.filter.hint")} spellcheck="false" />
+      <${Entry} name="filter" type="text" placeholder='{"year": {"gte": 2024}}' hint=${t("option.filter.hint")} spellcheck=${false} />
       ${changed > 0 && html`<div><button class="compact" type="button" onClick=${resetOptions}>${t("options.reset")}</button></div>`}
     </div>
   </details>`;

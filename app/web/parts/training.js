@@ -69,7 +69,7 @@ function Start({ onStarted }) {
   return html`<form class="stack" onSubmit=${start}>
     <p class="soft">${t("training.text")}</p>
     <div class="fields">
-      <${Field} label=${t("adapters.name")} hint=${t("adapters.name.hint")}>${(id) => html`<input id=${id} type="text" required maxlength="63" spellcheck="false" value=${order.name} onInput=${change("name")} />`}<//>
+      <${Field} label=${t("adapters.name")} hint=${t("adapters.name.hint")}>${(id) => html`<input id=${id} type="text" required maxlength="63" spellcheck=${false} value=${order.name} onInput=${change("name")} />`}<//>
       <${Field} label=${t("training.set")}>${(id) => html`<select id=${id} required value=${order.dataset} onChange=${change("dataset")}>
         <option value="">${t("training.pick")}</option>
         ${data?.datasets.map((each) => html`<option key=${each.id} value=${each.id}>${each.name ?? each.id.slice(0, 12)} (${number(each.examples)})</option>`)}</select>`}<//>

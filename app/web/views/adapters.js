@@ -3,7 +3,9 @@ import { call, get, post, remove } from "../api.js";
 import { bytes, number, t, when } from "../i18n.js";
 import { attempt, Confirm, Empty, Field, Loading, Note, useLoaded } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
+import { Lineage } from "../parts/lineage.js";
 import { Training } from "../parts/training.js";
+import { has } from "../session.js";
 import { html, useState } from "../vendor/preact-htm.js";
 
 function Versions({ adapter, act }) {
@@ -14,8 +16,10 @@ function Versions({ adapter, act }) {
       <td><span class="chip ${each.state === "resident" ? "accent" : ""}" title=${t(`adapters.${each.state}.hint`)}>${t(`adapters.${each.state}`)}</span></td>
       <td class="right number soft">${[each.kind, each.rank && `r ${number(each.rank)}`].filter(Boolean).join(" ")}</td><td class="right number soft">${bytes(each.bytes)}</td>
       <td class="soft small">${when(each.created_at)}</td><td><code class="soft">${each.sha256.slice(0, 12)}</code></td>
-      <td class="right">${each.version !== adapter.active && html`<button class="compact" onClick=${() =>
-        act(() => post(`/adapters/${adapter.name}/promote`, { version: each.version }), t("adapters.promoted", { name: `${adapter.name}@${each.version}` }))}>${t("adapters.promote")}</button>`}</td>
+      <td class="right"><span class="row actions">${has("post", "/adapters/{name}/pin") && html`<button class="compact bare" aria-pressed=${each.pinned} title=${t("adapters.pin.hint")} onClick=${() =>
+        act(() => post(`/adapters/${adapter.name}/pin`, { version: each.version, pinned: !each.pinned }))}>${t("adapters.pin")}</button>`}
+        ${each.version !== adapter.active && html`<button class="compact" onClick=${() =>
+        act(() => post(`/adapters/${adapter.name}/promote`, { version: each.version }), t("adapters.promoted", { name: `${adapter.name}@${each.version}` }))}>${t("adapters.promote")}</button>`}</span></td>
     </tr>`)}</tbody>
   </table>`;
 }
@@ -34,6 +38,7 @@ function Adapter({ adapter, act, onDelete }) {
       </div>
     </div>
     <div class="scroll" tabindex="0" role="group" aria-label=${t("adapters.versions", { name })}><${Versions} adapter=${adapter} act=${act} /></div>
+    <${Lineage} adapter=${adapter} />
   </section>`;
 }
 
@@ -54,7 +59,7 @@ function UploadVersion({ act }) {
     <form class="stack" onSubmit=${send}>
       <p class="soft">${t("adapters.upload.text")}</p>
       <div class="fields">
-        <${Field} label=${t("adapters.name")} hint=${t("adapters.name.hint")}>${(id) => html`<input id=${id} type="text" required maxlength="63" pattern="[a-z0-9][a-z0-9._\\-]*" spellcheck="false" value=${name} onInput=${(event) => setName(event.target.value)} />`}<//>
+        <${Field} label=${t("adapters.name")} hint=${t("adapters.name.hint")}>${(id) => html`<input id=${id} type="text" required maxlength="63" pattern="[a-z0-9][a-z0-9._\\-]*" spellcheck=${false} value=${name} onInput=${(event) => setName(event.target.value)} />`}<//>
         <${Field} label=${t("adapters.files")} hint=${files.map((file) => file.name).join(", ")}>${(id) => html`<input id=${id} type="file" multiple required accept=".json,.safetensors" onChange=${(event) => setFiles([...event.target.files])} />`}<//>
       </div>
       <div><button class="first" disabled=${busy || !name.trim() || files.length === 0}><${Icon} name="upload" />${t("adapters.send")}</button></div>

@@ -20,7 +20,7 @@ function Revoke({ tenant }) {
     if (await attempt(() => remove(`/tenants/${tenant.id}/keys/${encodeURIComponent(id.trim())}`), t("admin.revoked"))) setId("");
   };
   return html`<details><summary class="small">${t("admin.revoke.open")}</summary><form class="row" onSubmit=${revoke}>
-    <div class="grow"><${Field} label=${t("admin.key.id")}>${(field) => html`<input id=${field} type="text" spellcheck="false" value=${id} onInput=${(event) => setId(event.target.value)} />`}<//></div>
+    <div class="grow"><${Field} label=${t("admin.key.id")}>${(field) => html`<input id=${field} type="text" spellcheck=${false} value=${id} onInput=${(event) => setId(event.target.value)} />`}<//></div>
     <button class="compact bad" disabled=${!id.trim()}>${t("admin.revoke")}</button>
   </form></details>`;
 }

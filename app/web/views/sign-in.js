@@ -30,7 +30,7 @@ export function SignIn({ logo, switches }) {
     <h1 class="lead">${t("signin.lead")}</h1>
     <form class="card" onSubmit=${enter}>
       <${Field} label=${t("signin.key")} hint=${t("signin.hint")}>${(id) => html`<input id=${id} type="password" autocomplete="off"
-        spellcheck="false" required autofocus value=${key} onInput=${(event) => setKey(event.target.value)} />`}<//>
+        spellcheck=${false} required autofocus value=${key} onInput=${(event) => setKey(event.target.value)} />`}<//>
       ${(problem ?? notice) && html`<${Note} kind="bad">${problem ?? notice}<//>`}
       <button class="first" disabled=${busy || !key.trim()}>${t("signin")}</button>
     </form>

@@ -1,0 +1,40 @@
+// What a trained version was made of, how its loss fell, and what the gate said of it.
+import { get } from "../api.js";
+import { number, t } from "../i18n.js";
+import { html, useState } from "../vendor/preact-htm.js";
+import { Note, useLoaded } from "./basics.js";
+import { LineChart } from "./charts.js";
+
+function Curve({ job }) {
+  const { data, problem } = useLoaded(() => get(`/jobs/${job}/loss`), [job]);
+  if (problem || !data) return null; // the job may be gone; the version stays
+  const points = data.points.map(({ step, loss }) => [step, loss]);
+  return html`<${LineChart} points=${points} label=${t("training.curve", { first: number(points[0]?.[1] ?? 0, 2), last: number(points.at(-1)?.[1] ?? 0, 2) })} />`;
+}
+
+function Facts({ lineage }) {
+  const facts = [
+    [t("training.method"), `${lineage.method} · ${lineage.objective}`],
+    [t("training.set"), `${lineage.dataset.slice(0, 12)} · ${t("lineage.examples", { count: number(lineage.examples) })}`],
+    [t("lineage.base"), lineage.base],
+    [t("lineage.steps"), number(lineage.steps)],
+    [t("lineage.parameters"), number(lineage.trainable)],
+    [t("training.loss"), number(lineage.final_loss, 3)],
+    [t("lineage.seconds"), `${number(lineage.seconds)} s`],
+  ];
+  return html`<dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="break">${value}</dd></div>`)}</dl>`;
+}
+
+// Of all versions of an adapter, those that tell where they come from; opened one by one.
+export function Lineage({ adapter }) {
+  const [shown, setShown] = useState([]);
+  const told = adapter.versions.filter(({ lineage, gate }) => lineage || gate).reverse();
+  return told.map(({ version, lineage, gate }) => html`<details key=${version} onToggle=${(event) => event.currentTarget.open && setShown([...shown, version])}>
+    <summary>${t("lineage", { name: `${adapter.name}@${version}` })}</summary>
+    <div class="stack">
+      ${gate && html`<${Note} kind=${gate.passed ? "good" : "warn"}><strong>${t(gate.passed ? "gate.passed" : "gate.refused")}</strong>
+        <ul>${gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>`}
+      ${lineage && html`<${Facts} lineage=${lineage} />${shown.includes(version) && html`<${Curve} job=${lineage.job_id} />`}`}
+    </div>
+  </details>`);
+}
