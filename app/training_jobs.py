@@ -84,6 +84,11 @@ class Trainings:
         """
         check_name(order.adapter)
         config = config_of(order.given, generates=self._engine.generates)
+        if config.method == "full":
+            raise InvalidTrainingData(
+                "A fully fine-tuned model cannot be served beside others: each version would take the memory of the "
+                "base once more. Use another method, or train one to serve by itself with `lorebase train adapter`."
+            )
         if order.objective != "sft" and not self._engine.generates:
             raise InvalidTrainingData(
                 f"{order.objective} compares texts that a model wrote; the reader quotes. Use sft: corrections are "
