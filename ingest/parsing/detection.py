@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from importlib.util import find_spec
 from pathlib import PurePath
 
 from ingest.errors import UnreadableDocument
@@ -50,12 +51,12 @@ _MAIL_HEADERS = frozenset(
     {b"from", b"to", b"subject", b"date", b"message-id", b"received", b"mime-version", b"return-path", b"delivered-to"}
 )
 _FOREIGN_SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image; install OCR to read it (pip install 'lorebase[ocr]')"),
+    (b"\xff\xd8\xff", "a JPEG image; install OCR to read it (pip install 'lorebase[ocr]')"),
     (b"GIF87a", "a GIF image"),
     (b"GIF89a", "a GIF image"),
-    (b"II*\x00", "a TIFF image"),
-    (b"MM\x00*", "a TIFF image"),
+    (b"II*\x00", "a TIFF image; install OCR to read it (pip install 'lorebase[ocr]')"),
+    (b"MM\x00*", "a TIFF image; install OCR to read it (pip install 'lorebase[ocr]')"),
     (b"RIFF", "a RIFF media file"),
     (b"{\\rtf", "an RTF document; save it as DOCX or PDF"),
     (b"\x1f\x8b", "a gzip archive; unpack it, or pack it as zip"),
@@ -72,6 +73,12 @@ _FOREIGN_SIGNATURES = (
     (b"\xca\xfe\xba\xbe", "a program"),
     (b"ID3", "an MP3 recording"),
     (b"OggS", "an Ogg recording"),
+)
+_IMAGES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"II*\x00", "image/tiff"),
+    (b"MM\x00*", "image/tiff"),
 )
 _OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_OFFICE = "EncryptedPackage".encode("utf-16-le")
@@ -100,6 +107,16 @@ def media_type(name: str, content: bytes, limits: ParseLimits = DEFAULT_LIMITS) 
     if content[4:8] == b"ftyp":
         raise _unsupported("an MP4 media file")
     return _text_type(name, content)
+
+
+def ocr_is_there() -> bool:
+    """Whether the extra ``ocr`` is installed."""
+    return find_spec("rapidocr") is not None and find_spec("onnxruntime") is not None
+
+
+def image_type(content: bytes) -> str | None:
+    """The media type of an image that can be read; ``None`` for anything else."""
+    return next((kind for signature, kind in _IMAGES if content.startswith(signature)), None)
 
 
 def is_archive(content: bytes) -> bool:

@@ -24,9 +24,9 @@ def parse(name: str, content: bytes, limits: ParseLimits = DEFAULT_LIMITS) -> Pa
     Raises:
         UnreadableDocument: with a reason a person can act on.
     """
-    kind = kinds.media_type(name, content, limits)
+    image = kinds.image_type(content) if kinds.ocr_is_there() else None
     try:
-        document = _read(kind, name, content, limits)
+        document = _read(image or kinds.media_type(name, content, limits), name, content, limits)
     except RecursionError as error:
         raise UnreadableDocument("the file is nested too deeply to be read") from error
     if not document.text.strip():
@@ -67,6 +67,10 @@ def _read(kind: str, name: str, content: bytes, limits: ParseLimits) -> ParsedDo
             from ingest.parsing.mail import parse_mail
 
             return parse_mail(content)
+        case "image/png" | "image/jpeg" | "image/tiff":
+            from ingest.parsing.ocr import parse_image
+
+            return parse_image(content, kind, limits)
         case kinds.ZIP:
             raise UnreadableDocument(
                 "the file is a zip archive: send it to POST /ingest, which makes a document of each file in it"

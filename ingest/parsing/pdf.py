@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ingest.errors import UnreadableDocument
-from ingest.parsing.detection import PDF
+from ingest.parsing.detection import PDF, ocr_is_there
 from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, clean_text, one_line
 from ingest.parsing.page_layout import (
     Line,
@@ -31,6 +31,7 @@ _GAP = "\ue000"  # a private character, where a line has a wide space
 _STANDS_OUT = 3.0  # times the narrowest space of the line
 _VERY_WIDE = 2.5  # times the height of the line
 _LINE_ENDS = "\r\n"
+_LONGEST_SIDE = 6_000  # pixels of a page that is read as a picture
 _HYPHENS = "\u00ad\ufffe\x02"
 
 
@@ -90,10 +91,7 @@ def _parse(document: Any, limits: ParseLimits) -> ParsedDocument:
     if not characters:
         if damaged:
             raise UnreadableDocument("the PDF is damaged: its pages cannot be read")
-        raise UnreadableDocument(
-            "the PDF has no text layer (a scan or an image); it needs OCR before it is uploaded, for example with the "
-            "free program OCRmyPDF: ocrmypdf scan.pdf searchable.pdf"
-        )
+        pages = _scanned(document)
     pages = without_repeated_lines(pages)
     body = body_size(pages)
     words = words_of(pages)
@@ -106,6 +104,30 @@ def _parse(document: Any, limits: ParseLimits) -> ParsedDocument:
         _write(builder, pages, {}, heading_sizes(pages, body), body, words)
         found = builder.finish(PDF, _title(document))
     return found
+
+
+def _scanned(document: Any) -> list[list[Line]]:
+    """The lines of pages that are pictures."""
+    if not ocr_is_there():
+        raise UnreadableDocument(
+            "the PDF has no text layer (a scan or an image); install OCR (pip install 'lorebase[ocr]'), or make it "
+            "searchable before it is uploaded, for example with the free program OCRmyPDF: ocrmypdf scan.pdf "
+            "searchable.pdf"
+        )
+    from ingest.parsing.ocr import DOTS_PER_POINT, lines_of
+
+    pages = []
+    for index in range(len(document)):
+        page = document[index]
+        try:
+            width, height = page.get_size()
+            scale = min(DOTS_PER_POINT, _LONGEST_SIDE / max(width, height))
+            pages.append(lines_of(page.render(scale=scale).to_numpy()[:, :, :3]))
+        finally:
+            page.close()
+    if not any(pages):
+        raise UnreadableDocument("the PDF has no text layer (a scan or an image), and OCR found no text in its pages")
+    return pages
 
 
 def _write(

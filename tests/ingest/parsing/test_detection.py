@@ -19,8 +19,7 @@ OFFICE = {"[Content_Types].xml": "<Types/>"}
         (archive(OFFICE | {"word/vbaProject.bin": "x"}), "DOCM"),
         (archive({"mimetype": "application/vnd.oasis.opendocument.text"}), "OpenDocument"),
         (archive({"Index/Document.iwa": "x"}), "iWork"),
-        (b"\x89PNG\r\n\x1a\n....", "PNG image"),
-        (b"\xff\xd8\xff\xe0....", "JPEG image"),
+        (b"GIF89a....", "GIF image"),
         (b"{\\rtf1 x}", "RTF document, a format that is not supported; save it as DOCX"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1....", "before 2007"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "__substg1.0_".encode("utf-16-le"), "Outlook message"),
@@ -34,6 +33,14 @@ def test_a_foreign_format_is_named_with_those_that_are_read(content: bytes, kind
         parse("file.txt", content)
     for supported in ("PDF", "DOCX", "PPTX", "XLSX", "CSV", "EPUB", "JSON", "EML", "source code", "zip"):
         assert supported in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(b"\x89PNG\r\n\x1a\n....", "PNG image"), (b"\xff\xd8\xff\xe0....", "JPEG image")]
+)
+def test_a_picture_needs_ocr(content: bytes, kind: str) -> None:
+    with pytest.raises(UnreadableDocument, match=rf"{kind}.*install OCR to read it.*supported are"):
+        media_type("file.txt", content)
 
 
 def test_an_encrypted_office_file_is_told_apart() -> None:
