@@ -1,9 +1,11 @@
 """What each stage of retrieval finds: `make bench NAME=retrieval`.
 
 One corpus over the paragraphs of SQuAD v1.1 dev (a document each, as the service splits and titles them), the same
-questions through every mode; beside it the Chinese CMRC set by hybrid search, where a passage counts that holds an
-answer's text. Elsewhere a passage counts when it overlaps an answer's place. The reranker is the embedded one; without
-its weights the figures of `reranked` are null. Vectors are kept in `--cache`, so that a second run begins at once.
+questions through every mode; the same questions made terse, as people type into a search box (see `terse`); other sets
+(`--others`); and the Chinese CMRC set by hybrid search, where a passage counts that holds an answer's text. Elsewhere a
+passage counts when it overlaps an answer's place. `hybrid_least_margin` is how far hybrid stands above the better of
+dense and keyword search in recall@5 where that is least. The reranker is the embedded one; without its weights the
+figures of `reranked` are null. Vectors are kept in `--cache`, so that a second run begins at once.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,18 @@ from ingest import (
     NewDocument,
     ParserProcess,
     RetrievalOptions,
-    SentenceTransformerEmbedder,
+    keyword_index,
+    make_embedder,
+    openvino_hidden_states,
 )
 
 _DEPTH = 20
 _QUESTIONS = {True: 600, False: 2000}  # quick
 _CMRC_QUESTIONS = {True: 200, False: 1412}
+_OTHERS = ("squad-v2.0-dev23.json", "squadshifts-amazon.json")
+_OTHER_QUESTIONS = 1000
+_TERSE_WORDS = 3
+_FIRST_STAGES = ("dense", "keyword", "hybrid")
 _AT_ONCE = 64
 _MODES = {
     "dense": RetrievalOptions("dense", rerank=False),
@@ -54,7 +62,7 @@ class CachedEmbedder:
     """The service's embedder, which remembers in a folder what it embedded."""
 
     def __init__(self, folder: Path) -> None:
-        self._inner = SentenceTransformerEmbedder()
+        self._inner = make_embedder()
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.fingerprint = self._inner.fingerprint
@@ -89,19 +97,36 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of question sets (default: ../shared/data)")
     parser.add_argument("--quick", action="store_true", help="fewer questions, with more noise")
     parser.add_argument("--cache", type=Path, help="folder to keep vectors in (default: none is kept)")
+    parser.add_argument("--questions", type=int, help="how many of each set at most (default: 2000, quick: 600)")
+    parser.add_argument("--others", nargs="*", help=f"further sets, files of --data (default: {' '.join(_OTHERS)}; "
+                        "quick: none)")  # fmt: skip
+    parser.add_argument("--no-rerank", action="store_true", help="leave reranking out, the slowest part")
     given = parser.parse_args()
     squad, cmrc = given.data / "squad-v1.1-dev36.json", given.data / "cmrc2018-dev400.json"
-    for file in (squad, cmrc):
+    others = given.others if given.others is not None else [] if given.quick else _OTHERS
+    for file in (squad, cmrc, *(given.data / name for name in others)):
         if not file.is_file():
             parser.error(f"no such file: {file}. Give the folder of the question sets with --data.")
     with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
         database = Database(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
-        reranker = EmbeddedReranker() if reranker_is_there() else None
+        rerank = reranker_is_there() and not given.no_rerank
+        reranker = EmbeddedReranker(compile_encoder=openvino_hidden_states) if rerank else None
         corpus = Corpus(database, CachedEmbedder(given.cache or Path(folder) / "vectors"), reranker=reranker)
         try:
-            result = _squad_figures(_store(database, corpus, squad), _asked(squad, _QUESTIONS[given.quick]), reranker)
+            asked = _asked(squad, given.questions or _QUESTIONS[given.quick])
+            stored = _store(database, corpus, squad)
+            result: dict[str, Any] = {"questions": len(asked), **_figures(stored, asked, tuple(_MODES), reranker)}
+            sets = {"dev36": {name: result[name] for name in _FIRST_STAGES}}
+            shortened = [replace(question, question=terse(question.question)) for question in asked]
+            sets["dev36-terse"] = _figures(stored, shortened, _FIRST_STAGES, reranker)
+            for name in others:
+                file = given.data / name
+                questions = _asked(file, min(given.questions or _OTHER_QUESTIONS, _OTHER_QUESTIONS))
+                sets[file.stem] = _figures(_store(database, corpus, file), questions, _FIRST_STAGES, reranker)
+            result["sets"] = sets
+            result["hybrid_least_margin"] = round(min(map(_margin, sets.values())), 4)
             result["cmrc_recall@5"] = _cmrc_recall(
-                _store(database, corpus, cmrc), _asked(cmrc, _CMRC_QUESTIONS[given.quick])
+                _store(database, corpus, cmrc), _asked(cmrc, given.questions or _CMRC_QUESTIONS[given.quick])
             )
         finally:
             corpus.close()
@@ -109,9 +134,25 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _squad_figures(stored: _Set, questions: Sequence[Question], reranker: object | None) -> dict[str, Any]:
-    result: dict[str, Any] = {"questions": len(questions)}
-    for name, options in _MODES.items():
+def terse(question: str) -> str:
+    """A question as it may be typed into a search box: its three longest telling words in their order, lower case."""
+    words = keyword_index.telling_words(question)
+    kept = sorted(sorted(range(len(words)), key=lambda i: -len(words[i]))[:_TERSE_WORDS])
+    return " ".join(words[i].lower() for i in kept)
+
+
+def _margin(figures: dict[str, Any]) -> float:
+    """Hybrid search above the better of the other two in recall@5; below zero where it is worse."""
+    dense, keyword, hybrid = (float(figures[name]["recall@5"]) for name in _FIRST_STAGES)
+    return hybrid - max(dense, keyword)
+
+
+def _figures(
+    stored: _Set, questions: Sequence[Question], modes: Sequence[str], reranker: object | None
+) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name in modes:
+        options = _MODES[name]
         if name == "reranked" and reranker is None:
             result[name] = None
             continue
@@ -123,7 +164,7 @@ def _squad_figures(stored: _Set, questions: Sequence[Question], reranker: object
         figures = {f"recall@{k}": _rounded(recall_at(ranks, k)) for k in (1, 5, 20)}
         figures["mrr"] = _rounded(mean_reciprocal_rank(ranks))
         result[name] = figures | {"ms": round((time.perf_counter() - began) * 1000 / len(questions), 1)}
-        print(f"{name}: {result[name]}", flush=True)
+        print(f"{stored.collection} {name}: {result[name]}", flush=True)
     return result
 
 

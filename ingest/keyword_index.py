@@ -77,17 +77,29 @@ def match_expression(query: str) -> str | None:
     return " OR ".join(_terms(query)) or None
 
 
-def _terms(query: str) -> list[str]:
-    normal = unicodedata.normalize("NFKC", query.encode("utf-8", "replace").decode("utf-8"))
+def telling_words(query: str) -> list[str]:
+    """The words of a query, each once, without English function words; none of Chinese, Japanese or Korean."""
+    normal = _normal(query)
     words = list(dict.fromkeys(_words(_CJK_RUN.sub(" ", _CONTRACTION.sub(" ", normal)))))
     shouted = normal.isupper()
     # A function word in capitals is another word: WHO, IT.
-    telling = [
+    return [
         word for word in words if word.lower() not in _STOP_WORDS or (word.isupper() and len(word) > 1 and not shouted)
     ]
+
+
+def _normal(query: str) -> str:
+    return unicodedata.normalize("NFKC", query.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _terms(query: str) -> list[str]:
+    normal = _normal(query)
     runs = _CJK_RUN.findall(normal)
     characters = dict.fromkeys(pair for run in runs for pair in _pairs(run))
-    terms = [f'"{word[:_LONGEST_TERM]}"' for word in [*(telling or ([] if runs else words)), *characters]]
+    words = telling_words(query)
+    if not words and not runs:  # nothing else is asked
+        words = list(dict.fromkeys(_words(_CONTRACTION.sub(" ", normal))))
+    terms = [f'"{word[:_LONGEST_TERM]}"' for word in [*words, *characters]]
     # A single character is looked for as the beginning of a pair.
     terms += [f'"{run}"*' for run in dict.fromkeys(runs) if len(run) == 1]
     return terms[:_MOST_TERMS]

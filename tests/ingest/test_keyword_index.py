@@ -139,3 +139,17 @@ def test_a_score_never_exceeds_the_ceiling_of_its_query(corpus: Corpus, database
         assert 0 < max(scores) <= ceiling
         again = keyword_index.scores(connection, "valve report 7", numbers[:5])
         assert again == dict(zip(numbers[:5], scores[:5], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("What is the height of the lighthouse?", ["height", "lighthouse"]),
+        ("Who runs the WHO?", ["runs", "WHO"]),
+        ("what is it", []),
+        ("the café's opening, the café", ["café", "opening"]),
+        ("東京 tower", ["tower"]),
+    ],
+)
+def test_the_telling_words_of_a_query_are_those_that_say_what_it_is_about(query: str, words: list[str]) -> None:
+    assert keyword_index.telling_words(query) == words
