@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import math
 import random
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from adapters.engine import (
     AdapterFacts,
@@ -28,7 +26,6 @@ from adapters.engine import (
     Failed,
     Row,
     Submission,
-    Token,
 )
 from adapters.errors import (
     AdapterError,
@@ -40,12 +37,12 @@ from adapters.errors import (
     UpstreamUnavailable,
 )
 from adapters.fair_queue import FairQueue
-from adapters.prompt import COMMON_CONTROL_TOKENS, Prompt, conversation, pack
+from adapters.prompt import COMMON_CONTROL_TOKENS, conversation, pack
+from adapters.remote.answering import Answering
 from adapters.remote.breaker import CircuitBreaker
 from adapters.remote.estimate import EstimatingTokenizer
 from adapters.remote.model_server import ModelServer, Refused, ServedModel, TryAgain
-from adapters.shown_text import ShownText, done_of
-from adapters.under_way import UnderWay
+from adapters.shown_text import ShownText
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,79 +56,6 @@ _PROBE_SECONDS = 2.0
 _MOST_STOPS = 4  # what OpenAI's API takes; further ones are met here
 _OPTIONAL = ("logprobs", "stream_options", "seed", "cache_salt", "stop")
 _TOO_LONG = ("context length", "context_length", "too_long", "maximum context", "too long")
-
-
-@dataclass(eq=False, kw_only=True)
-class _Answering(UnderWay):
-    """A row under way; ``task`` is its request once it is admitted."""
-
-    prompt: Prompt
-    text: ShownText
-    forget: Callable[[_Answering], None]
-    task: asyncio.Task[None] | None = None
-    told: bool = False
-    pieces: int = 0
-    log_probability: float = 0.0
-    scored: int = 0
-    confidence: float | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    finish_reason: Literal["stop", "length"] | None = None
-
-    def cancel(self) -> None:
-        super().cancel()
-        self.forget(self)
-
-    def begin_again(self) -> None:
-        """Forget what an attempt said that nobody was told."""
-        self.text = ShownText(self.prompt.shown if self.prompt.grounded else None, self.row.stop)
-        self.pieces = self.scored = 0
-        self.log_probability, self.confidence, self.finish_reason = 0.0, None, None
-
-    def take(self, chunk: dict[str, Any]) -> None:
-        """What one chunk of the stream tells."""
-        usage = chunk.get("usage")
-        if isinstance(usage, dict):
-            self.prompt_tokens, self.completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        lorebase = chunk.get("lorebase")
-        if isinstance(lorebase, dict) and isinstance(lorebase.get("confidence"), int | float):
-            self.confidence = float(lorebase["confidence"])
-        for choice in chunk.get("choices") or []:
-            for entry in (choice.get("logprobs") or {}).get("content") or []:
-                self.log_probability += float(entry.get("logprob") or 0.0)
-                self.scored += 1
-            piece = (choice.get("delta") or {}).get("content") or ""
-            if choice.get("finish_reason"):
-                self.finish_reason = "length" if choice["finish_reason"] == "length" else "stop"
-            if piece:
-                self.pieces += 1
-                self._show(self.text.push(piece))
-
-    def finish(self) -> None:
-        """The stream is complete."""
-        self._show(self.text.push("", last=True))
-        self.tell(
-            done_of(
-                self.row,
-                self.prompt,
-                self.text,
-                confidence=self._certainty(),
-                prompt_tokens=self.prompt_tokens or len(self.prompt.token_ids),
-                completion_tokens=self.completion_tokens or self.pieces,
-                finish_reason=self.finish_reason or "stop",
-            )
-        )
-
-    def _show(self, text: str) -> None:
-        if text:
-            self.told = True
-            self.tell(Token(text))
-
-    def _certainty(self) -> float:
-        """As the server says; 0 where it tells no probabilities, so that a row which asks for some is abstained on."""
-        if self.confidence is not None:
-            return min(1.0, max(0.0, self.confidence))
-        return min(1.0, math.exp(self.log_probability / self.scored)) if self.scored else 0.0
 
 
 class RemoteEngine:
@@ -163,8 +87,8 @@ class RemoteEngine:
         self._max_batch, self._max_waiting = max_batch, max_waiting
         self._tokenizer = EstimatingTokenizer()
         self._change = threading.Lock()
-        self._queue: FairQueue[_Answering] = FairQueue()
-        self._running: set[_Answering] = set()
+        self._queue: FairQueue[Answering] = FairQueue()
+        self._running: set[Answering] = set()
         self._breaker = CircuitBreaker(_BREAKER_FAILURES)
         self._served: ServedModel | None = None
         self._unsupported: set[str] = set()
@@ -248,7 +172,7 @@ class RemoteEngine:
         served = self._served
         context = self._context or (served.context if served else None) or DEFAULT_CONTEXT
         prompt = pack(row, self._tokenizer, context=context)
-        answering = _Answering(
+        answering = Answering(
             row=row,
             deliver=deliver,
             prompt=prompt,
@@ -329,18 +253,18 @@ class RemoteEngine:
                 self._running.add(answering)
                 answering.task = self._loop.create_task(self._answer(answering))
 
-    def _forget(self, answering: _Answering) -> None:
+    def _forget(self, answering: Answering) -> None:
         """A cancelled row that waits makes room at once; the request of one that runs is closed."""
         with self._change:
             waited = self._queue.discard(answering.row.share_key, answering)
         if not waited and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._close_request, answering)
 
-    def _close_request(self, answering: _Answering) -> None:
+    def _close_request(self, answering: Answering) -> None:
         if answering.task is not None:
             answering.task.cancel()
 
-    async def _answer(self, answering: _Answering) -> None:
+    async def _answer(self, answering: Answering) -> None:
         try:
             if answering.prompt.unanswerable:
                 answering.finish()
@@ -358,7 +282,7 @@ class RemoteEngine:
             if self._closing:
                 self._stop_when_idle()
 
-    async def _ask(self, answering: _Answering) -> None:
+    async def _ask(self, answering: Answering) -> None:
         """Ask until there is an answer, or no hope of one. Once a word was told nothing is asked again."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -380,7 +304,7 @@ class RemoteEngine:
                 answering.finish()
                 return
 
-    async def _stream(self, answering: _Answering) -> None:
+    async def _stream(self, answering: Answering) -> None:
         assert self._server is not None  # noqa: S101
         while True:
             body = self._body(answering)
@@ -397,7 +321,7 @@ class RemoteEngine:
             else:
                 return
 
-    def _body(self, answering: _Answering) -> dict[str, Any]:
+    def _body(self, answering: Answering) -> dict[str, Any]:
         row, prompt = answering.row, answering.prompt
         kind = self._served.kind if self._served else "other"
         turns = len(row.history) - prompt.dropped_turns
