@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Turn,
         check_template,
     )
+    from adapters.trial import AdapterEvent, Trial
 
 # peft imports bitsandbytes where it is installed, which complains of a faster kernel that lies on the hub.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -60,6 +61,7 @@ _HOME = {
     "adapters.registry": [
         "BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection", "check_name", "pinned_in",
     ],
+    "adapters.trial": ["AdapterEvent", "Trial"],
     "adapters.template": [
         "ABSTENTION", "DEFAULT_TEMPLATE", "Example", "Passage", "PromptTemplate", "Turn", "check_template",
     ],
@@ -73,6 +75,7 @@ __all__ = [
     "BASE",
     "DEFAULT_TEMPLATE",
     "Adapter",
+    "AdapterEvent",
     "AdapterFacts",
     "AdapterMemory",
     "AdapterRef",
@@ -98,6 +101,7 @@ __all__ = [
     "Span",
     "Submission",
     "Token",
+    "Trial",
     "Turn",
     "check_name",
     "check_template",

@@ -7,6 +7,7 @@ AdapterError
 ├── InvalidAdapterName    a name is malformed or reserved
 ├── NoActiveVersion       no version is promoted
 ├── NoEarlierVersion      nothing to roll back to
+├── VersionInUse          a version is active or on trial
 ├── AdapterMemoryFull     another pinned adapter would leave no room for the others
 ├── RequestTooLong        a question or prompt does not fit the model's context
 ├── QueueFull             too many rows are waiting
@@ -55,6 +56,10 @@ class InvalidAdapterName(AdapterError):
 
 class NoActiveVersion(AdapterError):
     """No version of the adapter is promoted."""
+
+
+class VersionInUse(AdapterError):
+    """A version is active or on trial, and so cannot be what was asked for."""
 
 
 class NoEarlierVersion(AdapterError):

@@ -17,12 +17,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from adapters.engine import AdapterFacts, AdapterRef
-from adapters.errors import InvalidAdapterName, NoActiveVersion, NoEarlierVersion, UnknownAdapter
+from adapters.errors import InvalidAdapterName, NoActiveVersion, NoEarlierVersion, UnknownAdapter, VersionInUse
 from adapters.lineage import Lineage
+from adapters.trial import MOST_EVENTS, AdapterEvent, EventKind, Trial, TrialMode
 
 BASE = "base"
 RESERVED = frozenset({BASE, "default"})
@@ -53,6 +54,8 @@ class Adapter:
         active: the version that serves its bare name.
         history: the versions active before.
         pinned: versions that are to stay in memory.
+        trial: the version on trial beside the active one.
+        events: what happened to it, oldest first.
     """
 
     name: str
@@ -61,15 +64,28 @@ class Adapter:
     history: list[int] = field(default_factory=list)
     versions: dict[int, AdapterVersion] = field(default_factory=dict)
     pinned: list[int] = field(default_factory=list)
+    trial: Trial | None = None
+    events: list[AdapterEvent] = field(default_factory=list)
+
+    def note(self, kind: EventKind, version: int, before: int | None, reason: str) -> None:
+        """Add to what happened; the oldest is forgotten."""
+        self.events = [*self.events[1 - MOST_EVENTS :], AdapterEvent(time.time(), kind, version, before, reason)]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a request runs on: a version of an adapter, held for as long as the request lasts."""
+    """What a request runs on: a version of an adapter, held for as long as the request lasts.
+
+    Attributes:
+        arm: of the bare name: whether the active version or the one on trial answers. None: the version was named.
+        shadow: what is to answer too, unseen.
+    """
 
     name: str
     version: int
     ref: AdapterRef
+    arm: Literal["active", "canary"] | None = None
+    shadow: Selection | None = None
 
 
 class AdapterRegistry:
@@ -101,8 +117,11 @@ class AdapterRegistry:
         """The adapter that serves requests which name none; None means the base model."""
         return self._default
 
-    def select(self, wanted: str | None) -> Selection | None:
+    def select(self, wanted: str | None, key: str | None = None) -> Selection | None:
         """What ``name``, ``name@version``, ``base`` or None (the default) stands for now; None is the base model.
+
+        Args:
+            key: decides whether a request for a bare name takes part in a trial; None never does.
 
         Raises:
             UnknownAdapter: no such adapter or version, or the adapter has no active version.
@@ -115,15 +134,21 @@ class AdapterRegistry:
             adapter = self._get(name)
             if at:
                 version = self._version(adapter, number)
-            elif adapter.active is None:
+                return Selection(name, version.version, self.ref(version))
+            if adapter.active is None:
                 raise UnknownAdapter(
                     f"Adapter {name!r} has no active version; promote one of {sorted(adapter.versions)} first, "
                     f"or ask for {name}@{max(adapter.versions)}.",
                     self._selectable(),
                 )
-            else:
-                version = adapter.versions[adapter.active]
-            return Selection(name, version.version, self.ref(version))
+            version, trial = adapter.versions[adapter.active], adapter.trial
+            if trial is None or key is None or not trial.takes(key):
+                return Selection(name, version.version, self.ref(version), "active")
+            tried = adapter.versions[trial.version]
+            if trial.mode == "canary":
+                return Selection(name, tried.version, self.ref(tried), "canary")
+            shadow = Selection(name, tried.version, self.ref(tried))
+            return Selection(name, version.version, self.ref(version), "active", shadow)
 
     def add(
         self,
@@ -180,27 +205,98 @@ class AdapterRegistry:
             versions = adapter.versions.values() if adapter is not None else ()
             return next((v for v in versions if v.lineage is not None and v.lineage.job_id == job_id), None)
 
-    def promote(self, name: str, number: int | str) -> AdapterVersion:
-        """Make a version the active one. Raises UnknownAdapter."""
+    def promote(self, name: str, number: int | str, reason: str = "") -> AdapterVersion:
+        """Make a version the active one; a trial of it ends. Raises UnknownAdapter."""
         with self._lock:
             adapter = self._get(name)
             version = self._version(adapter, str(number))
             if adapter.active != version.version:
                 if adapter.active is not None:
                     adapter.history.append(adapter.active)
+                adapter.note("promoted", version.version, adapter.active, reason)
                 adapter.active = version.version
+                if adapter.trial is not None and adapter.trial.version == adapter.active:
+                    adapter.trial = None
                 self._write(name)
             return version
 
-    def rollback(self, name: str) -> AdapterVersion:
+    def rollback(self, name: str, reason: str = "") -> AdapterVersion:
         """Make the version active that was so before. Raises UnknownAdapter, NoEarlierVersion."""
         with self._lock:
             adapter = self._get(name)
             if not adapter.history:
                 raise NoEarlierVersion(f"Adapter {name!r} has no earlier active version to roll back to.")
-            adapter.active = adapter.history.pop()
+            before, adapter.active = adapter.active, adapter.history.pop()
+            adapter.note("rolled_back", adapter.active, before, reason)
+            if adapter.trial is not None and adapter.trial.version == adapter.active:
+                adapter.trial = None
             self._write(name)
             return adapter.versions[adapter.active]
+
+    def try_out(self, name: str, number: int, percent: float, mode: TrialMode) -> Adapter:
+        """Put a version on trial beside the active one, instead of any other; 0 percent ends the trial.
+
+        Raises:
+            UnknownAdapter: no such adapter or version.
+            NoActiveVersion: there is nothing it could stand beside.
+            VersionInUse: it is the active version.
+        """
+        with self._lock:
+            adapter = self._get(name)
+            version = self._version(adapter, str(number)).version
+            if percent <= 0:
+                self._end_trial(adapter, "trial_ended", "")
+                return adapter
+            if adapter.active is None:
+                raise NoActiveVersion(f"Adapter {name!r} has no active version to try another beside; promote one.")
+            if version == adapter.active:
+                raise VersionInUse(f"{name}@{version} is the active version; put another one on trial.")
+            adapter.trial = Trial(version, percent, mode, time.time())
+            adapter.note("trial_started", version, adapter.active, f"{mode}, {percent:g} %")
+            self._write(name)
+            return adapter
+
+    def end_trial(self, name: str, trial: Trial, reason: str) -> bool:
+        """Take a version back that did not do well; false when that trial has ended already."""
+        with self._lock:
+            adapter = self._adapters.get(name)
+            if adapter is None or adapter.trial != trial:
+                return False
+            self._end_trial(adapter, "trial_rolled_back", reason)
+            return True
+
+    def _end_trial(self, adapter: Adapter, kind: EventKind, reason: str) -> None:
+        if adapter.trial is not None:
+            adapter.note(kind, adapter.trial.version, adapter.active, reason)
+            adapter.trial = None
+            self._write(adapter.name)
+
+    def remove_version(self, name: str, number: int) -> AdapterRef:
+        """Forget a version and delete its files; its number is not given again. Answers what engines know it by.
+
+        Raises:
+            UnknownAdapter: no such adapter or version.
+            VersionInUse: it is active, or on trial.
+        """
+        with self._lock:
+            adapter = self._get(name)
+            version = self._version(adapter, str(number))
+            on_trial = adapter.trial is not None and adapter.trial.version == version.version
+            if version.version == adapter.active or on_trial:
+                what = "on trial; end that first" if on_trial else "active; promote another, or delete the adapter"
+                raise VersionInUse(f"{name}@{version.version} is {what}.")
+            del adapter.versions[version.version]
+            adapter.history = [each for each in adapter.history if each != version.version]
+            adapter.pinned = [each for each in adapter.pinned if each != version.version]
+            adapter.note("version_deleted", version.version, adapter.active, "")
+            if adapter.versions:
+                self._write(name)
+            else:
+                del self._adapters[name]
+                self._retired[name] = adapter.next_version
+                self._write(name)
+        shutil.rmtree(self._folder / version.folder, ignore_errors=True)
+        return self.ref(version)
 
     def set_default(self, name: str | None) -> None:
         """Choose the adapter for requests that name none; None or ``base`` is the base model.
@@ -290,7 +386,9 @@ class AdapterRegistry:
             return
         for name, entry in state["adapters"].items():
             versions = {int(number): _version(version) for number, version in entry["versions"].items()}
-            self._adapters[name] = Adapter(**{**entry, "versions": versions})
+            trial = Trial(**entry["trial"]) if entry.get("trial") else None
+            events = [AdapterEvent(**event) for event in entry.get("events", ())]
+            self._adapters[name] = Adapter(**{**entry, "versions": versions, "trial": trial, "events": events})
             self._stored[name] = json.dumps(entry)
         self._default, self._retired = state["default"], state["retired"]
 

@@ -56,11 +56,63 @@ class AdapterVersionResponse(BaseModel):
     gate: GateResponse | None = Field(None, description="What the gate decided last; null where it was never asked.")
 
 
+class TrialArm(BaseModel):
+    """What a version has answered since the trial began."""
+
+    version: int
+    answers: int
+    abstained: int
+    confidence: float | None
+    good: int
+    bad: int
+
+
+class ShadowComparison(BaseModel):
+    """Answers of the version in the shadow against those that were given. ``f1``: of the two, 0 to 1."""
+
+    compared: int
+    same: int
+    f1: float | None
+    confidence: float | None
+
+
+class TrialResponse(BaseModel):
+    """A version on trial beside the active one."""
+
+    version: int
+    percent: float
+    mode: Literal["canary", "shadow"]
+    since: datetime
+    candidate: TrialArm | None = None
+    active: TrialArm | None = None
+    shadow: ShadowComparison | None = None
+
+
+class AdapterEventResponse(BaseModel):
+    """Something that happened; ``before``: the version that was active until then."""
+
+    at: datetime
+    event: Literal["promoted", "rolled_back", "trial_started", "trial_ended", "trial_rolled_back", "version_deleted"]
+    version: int
+    before: int | None
+    reason: str
+
+
 class AdapterResponse(BaseModel):
     name: str
     active: int | None
     default: bool
     versions: list[AdapterVersionResponse]
+    trial: TrialResponse | None = None
+    history: list[AdapterEventResponse] = Field(default_factory=list, description="Newest first.")
+
+
+class CanaryRequest(Request):
+    version: int = Field(ge=1, le=2**31)
+    percent: float = Field(ge=0, le=100, description="Share of the requests for the bare name; 0 ends the trial.")
+    mode: Literal["canary", "shadow"] = Field(
+        "canary", description="`canary`: it answers them. `shadow`: it answers them too, and nobody sees it."
+    )
 
 
 class AdapterList(BaseModel):

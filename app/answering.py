@@ -163,7 +163,9 @@ async def answer(
         },
     )
     if keep:
-        workspace.answers.note(request, response)
+        workspace.answers.note(request, response, selection.arm if selection else None)
+        if selection is not None and selection.shadow is not None:
+            workspace.in_shadow(workspace, request, response, selection.shadow, template)
     yield response
 
 

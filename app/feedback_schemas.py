@@ -86,6 +86,7 @@ class PolicyResponse(BaseModel):
 
     keep_answers: bool
     require_gate: bool
+    auto_rollback: bool
 
 
 class PolicyRequest(Request):
@@ -95,3 +96,6 @@ class PolicyRequest(Request):
         None, description="Keep the texts of answers. False: only which version answered, and how confidently."
     )
     require_gate: bool | None = Field(None, description="Promote only versions that have passed the gate.")
+    auto_rollback: bool | None = Field(
+        None, description="Roll the active version back when it does worse than the one before; a canary always is."
+    )

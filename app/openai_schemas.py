@@ -75,7 +75,7 @@ class ChatRequest(Request):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(None, max_length=16)
     n: Literal[1] | None = None
-    user: str | None = Field(None, description="Not used.")
+    user: str | None = Field(None, description="Requests of one user are in the same arm of a canary.")
     cache_salt: str | None = Field(None, max_length=200, description="As vLLM's; no cache is shared here anyway.")
     response_format: dict[str, Any] | None = None
     lorebase: LorebaseOptions = Field(default_factory=LorebaseOptions)

@@ -73,6 +73,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     adapter_errors.InvalidAdapter: (422, "invalid_adapter"),
     adapter_errors.InvalidAdapterName: (422, "invalid_adapter_name"),
     adapter_errors.NoActiveVersion: (409, "no_active_version"),
+    adapter_errors.VersionInUse: (409, "version_in_use"),
     adapter_errors.NoEarlierVersion: (409, "no_earlier_version"),
     adapter_errors.AdapterMemoryFull: (409, "adapter_memory_full"),
     adapter_errors.RequestTooLong: (422, "too_long"),

@@ -24,6 +24,7 @@ from app.job_worker import JobWorker
 from app.jobs import Backlog
 from app.life.answers import AnswerWriter, Retention
 from app.life.evaluate_task import Evaluations
+from app.life.shadow import ShadowRunner
 from app.metrics import Metrics
 from app.page_images import PageImages
 from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
@@ -96,6 +97,7 @@ class Service:
         self._backlog = Backlog(settings.max_pending_total)
         self.worker = JobWorker(self._ingestion)
         self._answer_writer = AnswerWriter()
+        self._shadow = ShadowRunner(self.engine)
         self.workspaces = Workspaces(
             settings.data / "tenants",
             self.directory,
@@ -133,6 +135,7 @@ class Service:
         for task_worker in self._task_workers:
             task_worker.stop()
         self._loader.join()
+        self._shadow.stop()
         self.engine.close()
         self._parser.close()
         self._answer_writer.stop()
@@ -222,6 +225,7 @@ class Service:
             retrieval=RetrievalOptions(self.settings.retrieval_mode, candidates=self.settings.rerank_candidates),
             retention=Retention(self.settings.answers_kept, self.settings.answers_days, self.settings.feedback_kept),
             wake_writer=self._answer_writer.wake,
+            in_shadow=self._shadow.note,
         )
 
 

@@ -22,6 +22,7 @@ from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention
 from app.life.evaluations import EVALUATION_MIGRATIONS, EvaluationStore
 from app.life.gates import GATE_MIGRATIONS, GateStore
 from app.life.policy import POLICY_MIGRATIONS, PolicyStore
+from app.life.trials import TRIAL_MIGRATIONS, Trials
 from app.tasks import TASK_MIGRATIONS, TaskStore
 from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
 from app.tenants import TenantDirectory
@@ -40,6 +41,7 @@ class Workspace:
         english_only: whether a default model, which knows English only, embeds or answers here.
         retention: how much is kept of answers.
         wake_writer: told when there are answers to write.
+        in_shadow: takes what is to be answered again, unseen: see `app.life.shadow`.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Workspace:
         retrieval: RetrievalOptions,
         retention: Retention,
         wake_writer: Callable[[AnswerStore], None],
+        in_shadow: Callable[..., None] = lambda *_: None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
         self.folder = folder
         self.english_only = english_only
         self.retrieval = retrieval
+        self.in_shadow = in_shadow
         self.database = Database(
             folder / "lorebase.db",
             {
@@ -70,6 +74,7 @@ class Workspace:
                 "datasets": DATASET_MIGRATIONS,
                 "evaluations": EVALUATION_MIGRATIONS,
                 "gates": GATE_MIGRATIONS,
+                "trials": TRIAL_MIGRATIONS,
             },
         )
         self.corpus = make_corpus(self.database)
@@ -82,7 +87,10 @@ class Workspace:
         self.policy = PolicyStore(self.database)
         self.evaluations = EvaluationStore(self.database)
         self.gates = GateStore(self.database)
-        self.answers = AnswerStore(self.database, retention, lambda: self.policy.current.keep_answers, wake_writer)
+        self.trials = Trials(self.database, self.adapters, self.policy)
+        self.answers = AnswerStore(
+            self.database, retention, lambda: self.policy.current.keep_answers, wake_writer, self.trials.look
+        )
 
     def held_bytes(self) -> int:
         """About how much memory the index and the database's connections hold."""

@@ -75,7 +75,8 @@ ANSWER_MIGRATIONS = [
             (SELECT answer FROM answer_passages WHERE document_id = old.id AND cited);
         DELETE FROM answer_passages WHERE document_id = old.id;
     END;
-    """
+    """,
+    "ALTER TABLE answers ADD COLUMN arm TEXT",  # active or canary; NULL: the base, or a version asked for by number
 ]
 
 _RATED = "SELECT a.*, f.rating, f.correction, f.at AS rated_at FROM feedback f JOIN answers a ON a.number = f.answer"
@@ -192,6 +193,7 @@ class AnswerStore:
     Args:
         keeps_texts: whether texts are kept now.
         wake: told when there is something to write.
+        changed: called when further answers or feedback are kept.
     """
 
     def __init__(
@@ -200,24 +202,26 @@ class AnswerStore:
         retention: Retention,
         keeps_texts: Callable[[], bool],
         wake: Callable[[AnswerStore], None],
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._retention = retention
         self._keeps_texts = keeps_texts
         self._wake = wake
+        self._changed = changed
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._waiting: list[tuple[float, AskRequest, AskResponse, bool]] = []
+        self._waiting: list[tuple[float, AskRequest, AskResponse, str | None, bool]] = []
         self._since_pruned = _PRUNE_EVERY  # the first write after opening prunes
 
-    def note(self, request: AskRequest, response: AskResponse) -> None:
-        """Keep an answer, soon. Costs the caller nothing but a place in a queue."""
+    def note(self, request: AskRequest, response: AskResponse, arm: str | None = None) -> None:
+        """Keep an answer, soon. Costs the caller nothing but a place in a queue. ``arm``: see `Selection`."""
         if self._retention.answers == 0:
             return
         with self._lock:
             if len(self._waiting) >= _MOST_WAITING:
                 return
-            self._waiting.append((time.time(), request, response, self._keeps_texts()))
+            self._waiting.append((time.time(), request, response, arm, self._keeps_texts()))
         self._wake(self)
 
     def write_waiting(self) -> bool:
@@ -241,7 +245,8 @@ class AnswerStore:
                 with self._lock:
                     self._waiting = (batch + self._waiting)[:_MOST_WAITING]
                 return False
-            return True
+        self._changed()
+        return True
 
     def rate(self, request_id: str, rating: int | None, correction: str | None) -> None:
         """Keep feedback on an answer, instead of any given before. Raises UnknownAnswer."""
@@ -253,6 +258,7 @@ class AnswerStore:
             connection.execute(
                 "INSERT OR REPLACE INTO feedback VALUES (?, ?, ?, ?)", (kept["number"], rating, correction, time.time())
             )
+        self._changed()
 
     def forget(self, request_id: str) -> None:
         """Erase an answer with its feedback. Raises UnknownAnswer."""
@@ -307,7 +313,12 @@ class AnswerStore:
 
 
 def _insert(
-    connection: sqlite3.Connection, at: float, request: AskRequest, response: AskResponse, with_texts: bool
+    connection: sqlite3.Connection,
+    at: float,
+    request: AskRequest,
+    response: AskResponse,
+    arm: str | None,
+    with_texts: bool,
 ) -> None:
     used = response.adapter
     cited = [_passage_of(response, i) for i in range(len(response.citations))]
@@ -316,15 +327,15 @@ def _insert(
         """
         INSERT OR REPLACE INTO answers (
             request_id, at, adapter, version, sha256, template, abstained, confidence, question, rewritten, answer,
-            citations
+            citations, arm
         )
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (
             response.request_id, at, used.name if used else None, used.version if used else None,
             used.sha256 if used else None, response.template, response.abstained, response.confidence,
             *((request.question, response.rewritten_question, response.answer) if with_texts else (None,) * 3),
-            json.dumps(places if with_texts else []),
+            json.dumps(places if with_texts else []), arm,
         ),
     ).lastrowid  # fmt: skip
     if not with_texts:

@@ -27,10 +27,13 @@ class Policy:
         keep_answers: keep the texts of answers (question, answer, passages), so that feedback can be trained on. False:
             only which version answered, and how confidently.
         require_gate: promote only versions that have passed the gate.
+        auto_rollback: roll the active version back when it does worse than the one before it; a canary is always
+            watched.
     """
 
     keep_answers: bool = True
     require_gate: bool = False
+    auto_rollback: bool = False
 
 
 class PolicyStore:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Literal
 
@@ -13,9 +12,11 @@ from adapters import BASE, Adapter, AdapterMemory
 from adapters.errors import AdapterError
 from app.adapter_schemas import (
     ActiveVersion,
+    AdapterEventResponse,
     AdapterList,
     AdapterResponse,
     AdapterVersionResponse,
+    CanaryRequest,
     DefaultAdapter,
     DefaultAdapterRequest,
     GateResponse,
@@ -23,15 +24,18 @@ from app.adapter_schemas import (
     PinnedVersion,
     PinRequest,
     PromoteRequest,
+    ShadowComparison,
+    TrialArm,
+    TrialResponse,
     UploadedVersion,
 )
 from app.life import promotion
 from app.life.gates import GateResult
+from app.life.trials import ArmCounts
 from app.problems import Problem
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
 from app.workspace import Workspace
 
-Decided = Mapping[tuple[str, int], GateResult]
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -40,11 +44,9 @@ CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 async def adapters(workspace: CurrentWorkspace, service: CurrentService) -> AdapterList:
     """The tenant's adapters and its default."""
     registry, memory = workspace.adapters, service.engine.adapter_memory()
-    decided = await asyncio.to_thread(workspace.gates.decided)
-    return AdapterList(
-        default=registry.default or BASE,
-        adapters=[_response(registry.get(name), workspace, memory, decided) for name in registry.names()],
-    )
+    found = [registry.get(name) for name in registry.names()]
+    shown = await asyncio.to_thread(lambda: [_response(each, workspace, memory) for each in found])
+    return AdapterList(default=registry.default or BASE, adapters=shown)
 
 
 @router.put("/default")
@@ -58,8 +60,8 @@ async def set_default(body: DefaultAdapterRequest, workspace: CurrentWorkspace) 
 async def adapter(name: str, workspace: CurrentWorkspace, service: CurrentService) -> AdapterResponse:
     """One adapter with its versions."""
     found = workspace.adapters.get(name)
-    decided = await asyncio.to_thread(workspace.gates.decided, name)
-    return _response(found, workspace, service.engine.adapter_memory(), decided)
+    memory = service.engine.adapter_memory()
+    return await asyncio.to_thread(_response, found, workspace, memory)
 
 
 @router.delete("/{name}", status_code=204)
@@ -124,6 +126,38 @@ async def pin(
     return PinnedVersion(name=name, version=version.version, pinned=body.pinned)
 
 
+@router.post("/{name}/canary")
+async def canary(
+    name: str, body: CanaryRequest, workspace: CurrentWorkspace, service: CurrentService
+) -> AdapterResponse:
+    """Try a version beside the active one, on a share of the requests for the bare name; 0 percent ends it.
+
+    The same session (`X-Session-Id`; `user` in chats) stays in one arm. A canary whose thumbs or confidence fall is
+    taken back by itself: docs/adapters.md.
+    """
+    await asyncio.to_thread(workspace.adapters.try_out, name, body.version, body.percent, body.mode)
+    return await adapter(name, workspace, service)
+
+
+def _trial(adapter: Adapter, workspace: Workspace) -> TrialResponse | None:
+    """How the trial stands; reads counts from the database."""
+    trial = adapter.trial
+    if trial is None:
+        return None
+    shown = TrialResponse(version=trial.version, percent=trial.percent, mode=trial.mode, since=trial.since)
+    if trial.mode == "shadow":
+        shown.shadow = ShadowComparison(**asdict(workspace.trials.shadow(adapter)))
+    else:
+        tried, active = workspace.trials.arms(adapter)
+        shown.candidate = _arm(tried)
+        shown.active = _arm(active) if active is not None else None
+    return shown
+
+
+def _arm(counts: ArmCounts) -> TrialArm:
+    return TrialArm(**{name: value for name, value in asdict(counts).items() if name != "spread"})
+
+
 def _gate(result: GateResult | None) -> GateResponse | None:
     if result is None:
         return None
@@ -139,7 +173,8 @@ def _state(key: str, memory: AdapterMemory) -> Literal["registered", "loading", 
     return "loading" if key in memory.loading else "registered"
 
 
-def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory, decided: Decided) -> AdapterResponse:
+def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory) -> AdapterResponse:
+    decided = workspace.gates.decided(adapter.name)
     return AdapterResponse(
         name=adapter.name,
         active=adapter.active,
@@ -158,5 +193,10 @@ def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory, dec
                 gate=_gate(decided.get((adapter.name, v.version))),
             )
             for v in adapter.versions.values()
+        ],
+        trial=_trial(adapter, workspace),
+        history=[
+            AdapterEventResponse(at=e.at, event=e.kind, version=e.version, before=e.before, reason=e.reason)
+            for e in reversed(adapter.events)
         ],
     )

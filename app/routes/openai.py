@@ -63,7 +63,7 @@ async def chat(
     grounded = body.lorebase.retrieval
     for text in (ask.question, *(turn.question for turn in ask.history), body.system) if grounded else ():
         refuse_long("messages", text, service)  # without retrieval the model's context alone is the bound
-    selection = _select(body.model, workspace, engine)
+    selection = _select(body.model, workspace, engine, body.user or request.state.request_id)
     template = await asyncio.to_thread(workspace.templates.select, ask.template)
     steps = answer(
         workspace, engine, selection, _with_system(template, body.system, grounded), ask, request.state.request_id,
@@ -141,13 +141,13 @@ def _models(workspace: Workspace, engine: Engine) -> list[dict[str, Any]]:
     return found
 
 
-def _select(model: str, workspace: Workspace, engine: Engine) -> Selection | None:
+def _select(model: str, workspace: Workspace, engine: Engine, key: str) -> Selection | None:
     name = model.partition("@")[0]
     if model in (engine.name, BASE) and name not in workspace.adapters.names():
         return None
     if name not in workspace.adapters.names():
         raise _unknown(model)
-    return workspace.adapters.select(model)
+    return workspace.adapters.select(model, key)
 
 
 def _unknown(model: str) -> Problem:

@@ -28,6 +28,12 @@ AdapterHeader = Annotated[
 ]
 
 
+SessionHeader = Annotated[
+    str | None,
+    Header(alias="X-Session-Id", max_length=200, description="A session stays in one arm of a canary."),
+]
+
+
 @router.post("/search")
 async def search(
     body: SearchRequest, workspace: CurrentWorkspace, service: CurrentService, _: ReadySearch
@@ -49,12 +55,13 @@ async def ask(
     service: CurrentService,
     engine: ReadyEngine,
     x_adapter: AdapterHeader = None,
+    x_session_id: SessionHeader = None,
 ) -> Response:
     """Answer a question from the tenant's documents, with citations. `stream: true` answers as server-sent events."""
     refuse_long("question", body.question, service)
     for turn in body.history:
         refuse_long("history", turn.question, service)
-    selection = workspace.adapters.select(x_adapter)
+    selection = workspace.adapters.select(x_adapter, x_session_id or request.state.request_id)
     template = await asyncio.to_thread(workspace.templates.select, body.template)
     steps = counted(answer(workspace, engine, selection, template, body, request.state.request_id), request, service)
     headers = {"X-Adapter-Used": f"{selection.name}@{selection.version}" if selection else BASE}

@@ -58,6 +58,7 @@ def test_another_tenants_ids_answer_like_unknown_ones_on_every_route(
         bodies = {
             "promote": lambda _: {"version": 1},
             "train": lambda ids: {"dataset": ids["dataset"]},
+            "canary": lambda _: {"version": 1, "percent": 10},
             "gate": lambda _: asked,
         }
         body = bodies.get(path.rsplit("/", 1)[-1], lambda _: None)
