@@ -31,8 +31,9 @@ from app.adapter_schemas import (
 )
 from app.life import promotion
 from app.life.gates import GateResult
+from app.life.interchange import pack, unpack
 from app.life.trials import ArmCounts
-from app.problems import Problem
+from app.problems import Problem, not_found
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
 from app.workspace import Workspace
 
@@ -79,17 +80,40 @@ async def upload(
     workspace: CurrentWorkspace,
     engine: ReadyEngine,
 ) -> UploadedVersion:
-    """Register a new version from the two files peft writes. It serves once promoted."""
+    """Register a new version from the two files peft writes, or a zip archive of them. It serves once promoted."""
     contents = {file.filename: await file.read() for file in files}
-    if set(contents) != {CONFIG_FILE, WEIGHTS_FILE} or len(files) != 2:
+    if len(files) == 1 and (files[0].filename or "").lower().endswith(".zip"):
+        unpacked = await asyncio.to_thread(unpack, contents[files[0].filename])
+        contents = dict(zip((CONFIG_FILE, WEIGHTS_FILE), unpacked, strict=True))
+    if set(contents) != {CONFIG_FILE, WEIGHTS_FILE} or len(files) > 2:
         raise Problem(
-            422, "invalid_adapter", f"Send the field 'files' twice, named {CONFIG_FILE} and {WEIGHTS_FILE}.",
+            422, "invalid_adapter",
+            f"Send the field 'files' twice, named {CONFIG_FILE} and {WEIGHTS_FILE}, or once as a .zip of them.",
             reason="format",
         )  # fmt: skip
     version = await asyncio.to_thread(
         workspace.adapters.add, name, contents[CONFIG_FILE], contents[WEIGHTS_FILE], engine.check
     )
     return UploadedVersion(name=name, version=version.version, sha256=version.sha256)
+
+
+@router.get("/{name}/versions/{version}/export", response_class=Response)
+async def export(name: str, version: int, workspace: CurrentWorkspace) -> Response:
+    """A version as a zip archive in peft's format, with its lineage."""
+    selection = workspace.adapters.select(f"{name}@{version}")
+    if selection is None:
+        raise not_found("adapter")
+    found = workspace.adapters.get(name).versions[selection.version]
+    packed = await asyncio.to_thread(pack, found, selection.ref)
+    headers = {"Content-Disposition": f'attachment; filename="{name}-{selection.version}.zip"'}
+    return Response(packed, media_type="application/zip", headers=headers)
+
+
+@router.delete("/{name}/versions/{version}", status_code=204)
+async def remove_version(name: str, version: int, workspace: CurrentWorkspace, service: CurrentService) -> Response:
+    """Delete a version that is neither active nor on trial. Its number is not given again."""
+    service.engine.unload(await asyncio.to_thread(workspace.adapters.remove_version, name, version))
+    return Response(status_code=204)
 
 
 @router.post("/{name}/promote")
