@@ -29,7 +29,7 @@ from app.tenants import Principal
 _log = logging.getLogger("lorebase.access")
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", *PAGE_PATHS})
 METRICS_PATH = "/metrics"
-_ADMIN_PATHS = re.compile(r"/tenants(/|$)")
+_ADMIN_PATHS = re.compile(r"/(tenants|backup)(/|$)")
 _BEARER = re.compile(r"Bearer +(.*\S)\s*", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENDLESS_ROUTES = frozenset({"/jobs/{job_id}/events"})  # as slow as the job

@@ -44,6 +44,22 @@ def reindex(
 
 
 @cli.command()
+def backup(target: Annotated[Path, typer.Argument(help="The archive to write, such as lorebase.tar.")]) -> None:
+    """Write everything the data folder holds, but no keys, to one archive; also while the service works."""
+    from app.backup_command import run_backup
+
+    raise typer.Exit(run_backup(_settings(), target))
+
+
+@cli.command()
+def restore(source: Annotated[Path, typer.Argument(help="An archive that `lorebase backup` wrote.")]) -> None:
+    """Make the data folder LOREBASE_DATA, which must be new or empty, from a backup."""
+    from app.backup_command import run_restore
+
+    raise typer.Exit(run_restore(_settings(), source))
+
+
+@cli.command()
 def settings() -> None:
     """Every setting with its default and meaning, as a Markdown table."""
     typer.echo(settings_table())

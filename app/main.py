@@ -13,6 +13,7 @@ from app.access import Access
 from app.problems import install_problem_handlers
 from app.routes import (
     adapters,
+    backup,
     datasets,
     documents,
     evaluations,
@@ -83,6 +84,7 @@ def create_app(service: Service) -> FastAPI:
         templates,
         openai,
         tenants,
+        backup,
     ):
         app.include_router(routes.router)
     return app

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from adapters import Engine
 from adapters.errors import AdapterError
+from app.backup import backup, sweep_staging
 from app.completion import EngineCompletion
 from app.dataset_build import DatasetBuilds
 from app.ingestion import Ingestion
@@ -60,6 +61,10 @@ class DataFolderInUse(Exception):
     """Another process serves this data folder."""
 
 
+class BackupRunning(Exception):
+    """A backup is being taken already."""
+
+
 class Service:
     """A service over one data folder.
 
@@ -75,7 +80,10 @@ class Service:
         self._resources = ExitStack()
         self._resources.enter_context(lock_data_folder(settings.data))
         self.draining = threading.Event()
-        self.directory = TenantDirectory(Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS))
+        sweep_staging(settings.data)
+        self._central = Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS)
+        self._backing_up = threading.Lock()
+        self.directory = TenantDirectory(self._central)
         self.new_keys = _first_keys(self.directory, settings)
         self.engine = _engine_of(settings)
         self.metrics = Metrics(self.engine, lambda: self.readiness()[0])
@@ -205,6 +213,27 @@ class Service:
         removed = self.workspaces.remove(tenant_id)
         self._backlog.forget(tenant_id)
         return removed
+
+    def backup(self) -> Iterator[bytes]:
+        """An archive of everything the service keeps, piece by piece: see `app.backup`. Raises BackupRunning."""
+        if not self._backing_up.acquire(blocking=False):
+            raise BackupRunning("A backup is being taken already; wait until it has ended.")
+
+        def pieces() -> Iterator[bytes]:
+            try:
+                yield b""  # begun: from here on the block below is sure to be left
+                yield from backup(self.settings.data, self._central, self._database_of)
+            finally:
+                self._backing_up.release()
+
+        begun = pieces()
+        next(begun)
+        return begun
+
+    @contextmanager
+    def _database_of(self, tenant_id: str) -> Iterator[Database | None]:
+        workspace = self.workspaces.get(tenant_id)
+        yield None if workspace is None else workspace.database
 
     def _ingestion(self, tenant_id: str) -> Ingestion | None:
         workspace = self.workspaces.get(tenant_id)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ingest.errors import DatabaseClosed, IncompatibleDatabase
@@ -104,6 +104,16 @@ class Database:
         """How many migrations of ``component`` this file has seen; 0 when none."""
         with self.read() as connection:
             return _version(connection, component)
+
+    def snapshot(self, target: Path) -> None:
+        """Copy one committed state into a new file, while others read and write.
+
+        Raises:
+            DatabaseClosed: the database is closed.
+            sqlite3.Error: the copy cannot be written.
+        """
+        with self.read() as connection, closing(sqlite3.connect(target)) as copy:
+            connection.backup(copy)
 
     def close(self) -> None:
         """Close all idle connections, the writer last; waits for a transaction under way. Calling it twice is fine."""
