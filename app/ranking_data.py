@@ -30,7 +30,7 @@ from ingest import (
 
 Mined = TypeVar("Mined", RankingExample, RankingCase)
 _MINED = "mined.json"
-_PARAGRAPHS = 600  # of each set, in its order: paragraphs of one article are each other's hardest neighbours
+_PARAGRAPHS = 1_600  # of each set, in its order: paragraphs of one article are each other's hardest neighbours
 _DEPTH = 20
 _NEAREST = 2  # negatives taken from the top; the others are drawn from below
 _OPTIONS = RetrievalOptions(rerank=False)
@@ -70,23 +70,20 @@ def ranking_data(
         return _read(path)
     read = [_first_paragraphs(read_squad(each), _PARAGRAPHS) for each in sets]
     folder.mkdir(parents=True, exist_ok=True)
-    database = Database(folder / "mining.db", {"documents": DOCUMENT_MIGRATIONS})
-    try:
-        miner = _Miner(Corpus(database, embedder), database, negatives)
-        examples: list[RankingExample] = []
-        cases: list[RankingCase] = []
-        for number, asked in enumerate(read, start=1):
-            miner.ingest(asked, f"set-{number}", report)
-        for number, asked in enumerate(read, start=1):
+    examples: list[RankingExample] = []
+    cases: list[RankingCase] = []
+    for number, asked in enumerate(read, start=1):
+        database = Database(folder / f"set-{number}.db", {"documents": DOCUMENT_MIGRATIONS})
+        try:
+            miner = _Miner(Corpus(database, embedder), database, negatives)
+            miner.ingest(asked, report)
             shuffled = random.Random(number).sample(asked, len(asked))
             kept = [q for q in shuffled if is_held_out(q)]
             trained = [q for q in shuffled if not is_held_out(q)]
-            examples += _taken(
-                (miner.example(q, f"set-{number}") for q in trained), questions // len(read), "questions", report
-            )
-            cases += _taken((miner.case(q, f"set-{number}") for q in kept), held_out // len(read), "held out", report)
-    finally:
-        database.close()
+            examples += _taken(map(miner.example, trained), questions // len(read), "questions", report)
+            cases += _taken(map(miner.case, kept), held_out // len(read), "held out", report)
+        finally:
+            database.close()
     data = RankingData(examples, cases)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(data), ensure_ascii=False))
@@ -95,21 +92,21 @@ def ranking_data(
 
 
 class _Miner:
-    """Paragraphs of question sets as documents of a corpus, one collection for each set."""
+    """The paragraphs of a question set as documents of a corpus."""
 
     def __init__(self, corpus: Corpus, database: Database, negatives: int) -> None:
         self._corpus = corpus
         self._database = database
         self._negatives = negatives
-        self._documents: dict[tuple[str, str], str] = {}
+        self._documents: dict[str, str] = {}
 
-    def ingest(self, questions: Sequence[Question], collection: str, report: Callable[[str, int, int], None]) -> None:
+    def ingest(self, questions: Sequence[Question], report: Callable[[str, int, int], None]) -> None:
         paragraphs = list(dict.fromkeys((q.article, q.context) for q in questions))
         with self._database.write() as connection:
             for article, context in paragraphs:
-                document = NewDocument(article, article, context.encode(), collection=collection, is_text=True)
-                self._documents[collection, context] = self._corpus.add(connection, document).id
-        ids = list(self._documents.values())[-len(paragraphs) :]
+                document = NewDocument(article, article, context.encode(), is_text=True)
+                self._documents[context] = self._corpus.add(connection, document).id
+        ids = list(self._documents.values())
         parser = ParserProcess()
         try:
             for begin in range(0, len(ids), 64):
@@ -118,10 +115,10 @@ class _Miner:
         finally:
             parser.close()
 
-    def example(self, question: Question, collection: str) -> RankingExample | None:
+    def example(self, question: Question) -> RankingExample | None:
         """The question with its passage and neighbours; ``None`` when retrieval does not find the passage."""
-        found = self._corpus.search(question.question, _DEPTH, None, collection, _OPTIONS)
-        right = [passage for passage in found if self._holds(passage, question, collection)]
+        found = self._corpus.search(question.question, _DEPTH, options=_OPTIONS)
+        right = [passage for passage in found if self._holds(passage, question)]
         golds = [f" {normalize_answer(answer.text)} " for answer in question.answers]
         wrong = [p for p in found if not any(gold in f" {normalize_answer(p.text)} " for gold in golds)]
         if not right or not wrong:
@@ -132,17 +129,17 @@ class _Miner:
         chosen += rng.sample(below, max(0, min(self._negatives - len(chosen), len(below))))
         return RankingExample(question.question, tuple(embedded_text(p.title, p.text) for p in [right[0], *chosen]))
 
-    def case(self, question: Question, collection: str) -> RankingCase | None:
-        found = self._corpus.search(question.question, _DEPTH, None, collection, _OPTIONS)
+    def case(self, question: Question) -> RankingCase | None:
+        found = self._corpus.search(question.question, _DEPTH, options=_OPTIONS)
         return RankingCase(
             question.question,
             tuple(embedded_text(p.title, p.text) for p in found),
             tuple(p.scores.fused or 0.0 for p in found),
-            tuple(self._holds(p, question, collection) for p in found),
+            tuple(self._holds(p, question) for p in found),
         )
 
-    def _holds(self, passage: FoundPassage, question: Question, collection: str) -> bool:
-        return passage.document_id == self._documents[collection, question.context] and any(
+    def _holds(self, passage: FoundPassage, question: Question) -> bool:
+        return passage.document_id == self._documents[question.context] and any(
             passage.start < answer.start + len(answer.text) and answer.start < passage.end
             for answer in question.answers
         )
