@@ -135,6 +135,8 @@ class TrainingProcess:
     def _lines(self, deadline: float, check: Callable[[], None]) -> Iterator[bytes]:
         assert self._child.stdout is not None  # noqa: S101 - opened as a pipe above
         handle, held = self._child.stdout.fileno(), b""
+        waiting = select.poll()  # select() takes no descriptor above 1023, and a service of many tenants has them
+        waiting.register(handle, select.POLLIN)
         while True:
             check()
             if time.monotonic() > deadline:
@@ -142,7 +144,7 @@ class TrainingProcess:
                     "The training took longer than it may. Take fewer examples or epochs, or raise "
                     "LOREBASE_TRAINING_SECONDS."
                 )
-            if not select.select([handle], [], [], _POLL_SECONDS)[0]:
+            if not waiting.poll(_POLL_SECONDS * 1000):
                 continue
             piece = os.read(handle, 65536)
             if not piece:

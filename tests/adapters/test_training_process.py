@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,22 @@ def test_a_killed_child_is_gone_on_with_from_its_checkpoint(tmp_path: Path) -> N
 def test_another_base_than_the_one_asked_for_is_refused(tmp_path: Path) -> None:
     with TrainingProcess(spec_in(tmp_path, "another")) as child, pytest.raises(InvalidTrainingData, match="changed"):
         list(child.events(90, never))
+
+
+def test_a_child_is_heard_by_a_process_that_has_a_thousand_files_open(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    held = [os.dup(0) for _ in range(1100)]
+    try:
+        with (
+            TrainingProcess(spec_in(tmp_path, "another")) as child,
+            pytest.raises(InvalidTrainingData, match="changed"),
+        ):
+            list(child.events(90, never))
+    finally:
+        for handle in held:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_child_that_needs_more_memory_than_it_may_have_says_so(tmp_path: Path) -> None:
