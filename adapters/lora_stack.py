@@ -169,7 +169,11 @@ class StackedRows:
         x, y = rows[self.begin : self.end], out[self.begin : self.end]  # [n, d_in], [n, d_out]
         grid = x if self.spread is None else x[self.spread]  # [K·m, d_in]
         grid = grid.view(k, -1, x.shape[-1]).to(a.dtype)  # [K, m, d_in]
-        product = torch.bmm(torch.bmm(grid, a[:k]), b[:k]).view(-1, y.shape[-1])  # [K·m, d_out]
+        narrow = torch.bmm(grid, a[:k])  # [K, m, r]
+        if self.back is None and b.dtype == y.dtype and y.is_contiguous():
+            y.view(k, -1, y.shape[-1]).baddbmm_(narrow, b[:k])  # [K, m, d_out]: in place, nothing is made and copied
+            return
+        product = torch.bmm(narrow, b[:k]).view(-1, y.shape[-1])  # [K·m, d_out]
         y.add_(product if self.back is None else product[self.back])
 
 

@@ -6,7 +6,7 @@ import pkgutil
 
 import benchmarks
 
-_NOT_MEASUREMENTS = ("__main__", "measure")
+_NOT_MEASUREMENTS = ("__main__", "measure", "language_models", "generation_ways")
 
 if __name__ == "__main__":
     print("Measurements, each run as `make bench NAME=…` or `python -m benchmarks.…`, with --help:")
