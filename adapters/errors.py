@@ -8,6 +8,7 @@ AdapterError
 ├── NoActiveVersion       no version is promoted
 ├── NoEarlierVersion      nothing to roll back to
 ├── VersionInUse          a version is active or on trial
+├── TooManyVersions       more versions than may be kept
 ├── AdapterMemoryFull     another pinned adapter would leave no room for the others
 ├── RequestTooLong        a question or prompt does not fit the model's context
 ├── QueueFull             too many rows are waiting
@@ -64,6 +65,17 @@ class VersionInUse(AdapterError):
 
 class NoEarlierVersion(AdapterError):
     """There is no earlier active version to roll back to."""
+
+
+class TooManyVersions(AdapterError):
+    """A registry holds as many versions as it may: ``used`` of ``limit``."""
+
+    def __init__(self, limit: int, used: int) -> None:
+        super().__init__(
+            f"At most {limit} adapter versions may be kept here, and {used} are. Delete one that is not needed first."
+        )
+        self.limit = limit
+        self.used = used
 
 
 class AdapterMemoryFull(AdapterError):

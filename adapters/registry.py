@@ -21,7 +21,14 @@ from typing import Any, Literal
 
 from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from adapters.engine import AdapterFacts, AdapterRef
-from adapters.errors import InvalidAdapterName, NoActiveVersion, NoEarlierVersion, UnknownAdapter, VersionInUse
+from adapters.errors import (
+    InvalidAdapterName,
+    NoActiveVersion,
+    NoEarlierVersion,
+    TooManyVersions,
+    UnknownAdapter,
+    VersionInUse,
+)
 from adapters.lineage import Lineage
 from adapters.trial import MOST_EVENTS, AdapterEvent, EventKind, Trial, TrialMode
 
@@ -157,19 +164,25 @@ class AdapterRegistry:
         weights: bytes,
         check: Callable[[Path], AdapterFacts],
         lineage: Lineage | None = None,
+        most: int | None = None,
     ) -> AdapterVersion:
         """Register a new version; nothing is kept when ``check`` refuses it.
 
         A version that the lineage's job has made before is answered as it stands: a job that goes on after a crash
         registers once.
 
+        Args:
+            most: versions that may be kept of all adapters together; None: any number.
+
         Raises:
             InvalidAdapterName: the name is malformed or reserved.
             InvalidAdapter: from ``check``.
+            TooManyVersions
         """
         check_name(name)
         if lineage is not None and (made := self.made_by(name, lineage.job_id)) is not None:
             return made
+        self.refuse_over(most)
         folder = self._folder / uuid.uuid4().hex
         folder.mkdir()
         try:
@@ -178,6 +191,7 @@ class AdapterRegistry:
             facts = check(folder)
             _sync_folder(folder)
             with self._lock:
+                self._refuse_over(most)
                 adapter = self._adapters.get(name) or Adapter(name, next_version=self._retired.pop(name, 1))
                 version = AdapterVersion(
                     adapter.next_version,
@@ -197,6 +211,23 @@ class AdapterRegistry:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return version
+
+    def count(self) -> int:
+        """How many versions there are of all adapters together."""
+        with self._lock:
+            return self._count()
+
+    def refuse_over(self, most: int | None) -> None:
+        """Raise TooManyVersions when ``most`` are kept already."""
+        with self._lock:
+            self._refuse_over(most)
+
+    def _count(self) -> int:
+        return sum(len(adapter.versions) for adapter in self._adapters.values())
+
+    def _refuse_over(self, most: int | None) -> None:
+        if most is not None and (used := self._count()) >= most:
+            raise TooManyVersions(most, used)
 
     def made_by(self, name: str, job_id: str) -> AdapterVersion | None:
         """The version of an adapter that a training job made; None when there is none."""

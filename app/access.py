@@ -10,26 +10,28 @@ import asyncio
 import hmac
 import json
 import logging
+import math
 import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.keys import Principal
+from app.limits import Allowance
 from app.logs import current_request
 from app.metrics import NO_ROUTE, Metrics
 from app.page_files import PAGE_PATHS
 from app.problems import Problem, problem_response
-from app.tenants import Principal
+from app.scopes import METRICS, OPERATOR, Rule, Rulebook, RuledRoute
 
 _log = logging.getLogger("lorebase.access")
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", *PAGE_PATHS})
 METRICS_PATH = "/metrics"
-_ADMIN_PATHS = re.compile(r"/(tenants|backup)(/|$)")
 _BEARER = re.compile(r"Bearer +(.*\S)\s*", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENDLESS_ROUTES = frozenset({"/jobs/{job_id}/events"})  # as slow as the job
@@ -46,6 +48,7 @@ class _Exchange:
     status: int = 0
     events: bool = False
     ended: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the response, whatever it is
     last: bool = False  # the service is stopping: the connection ends with this response
 
     async def __call__(self, message: Message) -> None:
@@ -53,6 +56,7 @@ class _Exchange:
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
             headers["X-Content-Type-Options"] = "nosniff"
+            headers.update(self.headers)
             if self.last:
                 headers["Connection"] = "close"
             self.status = message["status"]
@@ -65,15 +69,18 @@ class _Exchange:
 class Access:
     """Authenticates every request that is not public, and caps the size of bodies.
 
-    A tenant's key opens the tenant's routes, an admin key the admin routes; who is asking lies in
+    A key opens the routes its scopes are for; who is asking lies in
     ``scope["state"]["principal"]``, the request's id in ``scope["state"]["request_id"]``: the client's
     ``X-Request-ID`` where it is well-formed, else a made one.
 
     Args:
         principal: looks a key up; None for an unknown key.
+        rules: which scopes open which route.
         max_body_bytes: larger bodies are answered 413, declared ones before a byte of them is read.
         metrics: told of every request that has ended.
         metrics_key: opens the metrics, beside an admin key.
+        allowances: how a tenant stands in its rates and budgets, once this request is taken from them; told whether
+            the request is one that spends tokens.
         draining: once set, new requests are answered 503 and those under way finish.
         slow_seconds: requests that take longer are logged as slow, with what is known of their stages; 0: never.
     """
@@ -82,17 +89,21 @@ class Access:
         self,
         app: ASGIApp,
         principal: Callable[[str], Principal | None],
+        rules: Rulebook,
         max_body_bytes: int,
         metrics: Metrics,
         metrics_key: str | None,
+        allowances: Callable[[str, bool], Awaitable[Sequence[Allowance]]],
         draining: threading.Event,
         slow_seconds: float,
     ) -> None:
         self._app = app
         self._principal = principal
+        self._rules = rules
         self._max_body_bytes = max_body_bytes
         self._metrics = metrics
         self._metrics_key = metrics_key
+        self._allowances = allowances
         self._draining = draining
         self._slow_seconds = slow_seconds
 
@@ -106,7 +117,7 @@ class Access:
         current_request.set(request_id)
         exchange = _Exchange(scope, send, request_id, time.perf_counter(), last=self._draining.is_set())
         try:
-            self._admit(scope)
+            await self._admit(scope, exchange)
         except Problem as problem:
             await problem_response(problem, scope)(scope, receive, exchange)
         else:
@@ -135,30 +146,43 @@ class Access:
         if 0 < self._slow_seconds < seconds and route not in _ENDLESS_ROUTES:
             _log.warning("slow request", extra={**extra, "stages": scope["state"].get("stages")})
 
-    def _admit(self, scope: Scope) -> None:
+    async def _admit(self, scope: Scope, exchange: _Exchange) -> None:
         headers = Headers(scope=scope)
         if scope["path"] not in PUBLIC_PATHS:
-            scope["state"]["principal"] = self._authenticate(headers, scope["path"])
+            principal = scope["state"]["principal"] = self._authenticate(headers, scope["path"])
+            route = self._rules.find(scope["method"], scope["path"])
+            if route is not None:
+                _allow(principal, route)
+            exchange.headers = await self._within_rates(principal, route)
             if self._draining.is_set() and scope["path"] != METRICS_PATH:
                 raise _stopping()
         declared = headers.get("content-length", "0")
         if not declared.isdigit() or int(declared) > self._max_body_bytes:
             raise self._too_large()
 
+    async def _within_rates(self, principal: Principal, route: RuledRoute | None) -> Mapping[str, str]:
+        """Take the request from what its tenant may do; the headers that tell what is left. Raises the Problem 429."""
+        if principal.tenant_id is None:
+            return {}
+        spends = route is not None and route.rule.spends_tokens
+        allowances = await self._allowances(principal.tenant_id, spends)
+        headers = rate_headers(allowances)
+        for each in allowances:
+            if each.retry is not None:
+                raise _over_rate(each, headers)
+        return headers
+
     def _authenticate(self, headers: Headers, path: str) -> Principal:
         match = _BEARER.fullmatch(headers.get("authorization", ""))
         key = _as_sent(match[1]) if match else None
         if key is not None and path == METRICS_PATH and self._opens_metrics(key):
-            return Principal("metrics", None)
+            return Principal("metrics", None, frozenset({METRICS}))
         principal = self._principal(key) if key is not None else None
-        if principal is None:
-            detail = "This key is unknown or revoked." if match else "Send your key as 'Authorization: Bearer <key>'."
+        if principal is None or principal.lapsed:
+            detail = "Send your key as 'Authorization: Bearer <key>'."
+            if match:
+                detail = "This key is unknown, revoked or expired."
             raise Problem(401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
-        for_admins = path == METRICS_PATH or _ADMIN_PATHS.match(path) is not None
-        if for_admins and principal.tenant_id is not None:
-            raise Problem(403, "forbidden", "This needs the admin key.")
-        if not for_admins and principal.tenant_id is None:
-            raise Problem(403, "forbidden", "The admin key belongs to no tenant; use a tenant's key here.")
         return principal
 
     def _opens_metrics(self, key: str) -> bool:
@@ -184,6 +208,60 @@ class Access:
             "too_large",
             f"The request's body is larger than {self._max_body_bytes // 1024**2} MiB; send less at once.",
         )
+
+
+def _allow(principal: Principal, route: RuledRoute) -> None:
+    """Raise the 403 of a key that does not open this route."""
+    rule = route.rule
+    if not rule.scopes & principal.scopes:
+        raise _closed(principal, rule)
+    if principal.collections is not None and not rule.by_collection:
+        raise Problem(
+            403,
+            "collection_key",
+            "This key reaches only some of the tenant's collections, and this route is not made for such keys; use "
+            "another key.",
+        )
+
+
+def rate_headers(allowances: Sequence[Allowance]) -> dict[str, str]:
+    """The RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10; none where there is no limit."""
+    if not allowances:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(f'"{each.name}";q={each.limit};w={each.window}' for each in allowances),
+        "RateLimit": ", ".join(f'"{each.name}";r={each.remaining};t={math.ceil(each.reset)}' for each in allowances),
+    }
+
+
+def _over_rate(over: Allowance, headers: Mapping[str, str]) -> Problem:
+    again = max(1, math.ceil(over.retry or 0))
+    if over.name == "requests":
+        code = "rate_limited"
+        detail = f"This tenant may send {over.limit} requests a minute. Send this again in {again} s, or less often."
+    else:
+        code = "quota_exceeded"
+        detail = (
+            f"This tenant's {over.limit} tokens of today are spent. They come back at midnight (UTC), in {again} s; "
+            "the service's admin can give more."
+        )
+    quota = "requests_per_minute" if over.name == "requests" else "tokens_per_day"
+    return Problem(429, code, detail, {"Retry-After": str(again), **headers}, quota=quota, limit=over.limit)
+
+
+def _closed(principal: Principal, rule: Rule) -> Problem:
+    if principal.tenant_id is None:
+        return Problem(403, "forbidden", "The admin key belongs to no tenant; use a tenant's key here.")
+    wanted = sorted(rule.scopes - {OPERATOR, METRICS})
+    if not wanted:
+        return Problem(403, "forbidden", "This needs the admin key.")
+    return Problem(
+        403,
+        "missing_scope",
+        f"This key's scopes are {', '.join(sorted(principal.scopes))}; this needs {' or '.join(wanted)}. Use a key "
+        "that has it, or ask the tenant's admin for one.",
+        needs=wanted,
+    )
 
 
 async def _cut_short(scope: Scope, receive: Receive, exchange: _Exchange) -> None:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from app.job_worker import Step
 from app.jobs import Backlog, Job, JobItem, JobKind, JobStore
+from app.limits import Limits, QuotaExceeded
 from app.tenants import TenantDirectory
 from ingest import (
     AddedDocument,
@@ -69,6 +70,7 @@ class Ingestion:
 
     Args:
         stopping: set when the service stops; work under way is left for the next start.
+        limits: what the tenant may have now.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Ingestion:
         backlog: Backlog,
         parser: Parser,
         stopping: threading.Event,
+        limits: Callable[[], Limits] = Limits,
     ) -> None:
         self.jobs = JobStore(database)
         self._tenant_id = tenant_id
@@ -89,6 +92,7 @@ class Ingestion:
         self._backlog = backlog
         self._parser = parser
         self._stopping = stopping
+        self._limits = limits
         self._unfinished = threading.Lock()
         self._begun: set[tuple[str, str]] = set()  # (job, document) in this process
         self._alone: set[tuple[str, str]] = set()  # not to share a step
@@ -106,6 +110,7 @@ class Ingestion:
         Raises:
             TooManyPending: too many documents wait already; nothing is stored.
             InvalidDocument: a document cannot be stored; nothing is.
+            QuotaExceeded: the tenant would have more than it may; nothing is stored.
         """
         added: list[AddedDocument] = []
         sizes: dict[str, int] = {}  # a document another job is still at is waited for here too; it is not done twice
@@ -114,6 +119,8 @@ class Ingestion:
                 take(1)
                 added.append(self._corpus.add(connection, document))
                 sizes[added[-1].id] = len(document.content)
+            if not all(each.duplicate for each in added):
+                self._refuse_over_quota(connection)
             return self.jobs.add(connection, sizes), added
 
     def replace(self, document_id: str, new: NewDocument, max_pending: int) -> tuple[str, ReplacedDocument]:
@@ -122,7 +129,7 @@ class Ingestion:
         Of several replacements that wait, the newest wins: the jobs of the others end as cancelled.
 
         Raises:
-            UnknownDocument, InvalidDocument, SameContentElsewhere, TooManyPending: nothing is stored.
+            UnknownDocument, InvalidDocument, SameContentElsewhere, TooManyPending, QuotaExceeded: nothing is stored.
         """
         with self._accepting(max_pending) as (connection, take):
             take(1)
@@ -131,6 +138,8 @@ class Ingestion:
                 job_id = self.jobs.replacing(connection, document_id)
                 if job_id is not None:
                     return job_id, replaced
+            if replaced.is_new:
+                self._refuse_over_quota(connection)
             self.jobs.supersede(connection, document_id)
             kind: JobKind = "replace" if replaced.replaces else "ingest"
             return self.jobs.add(connection, {document_id: len(new.content)}, kind), replaced
@@ -287,6 +296,27 @@ class Ingestion:
             with self._database.write() as connection:
                 yield connection, take
             self._backlog.note(self._tenant_id, pending + taken)
+
+    def _refuse_over_quota(self, connection: sqlite3.Connection) -> None:
+        """Raise QuotaExceeded when the open transaction would leave the tenant more than it may have."""
+        limits = self._limits()
+        if limits.documents is None and limits.bytes is None:
+            return
+        documents, size = self._corpus.held(connection)
+        if limits.documents is not None and documents > limits.documents:
+            raise QuotaExceeded(
+                "documents",
+                limits.documents,
+                documents,
+                "Nothing was stored. Delete documents first, or ask the service's admin for more.",
+            )
+        if limits.bytes is not None and size > limits.bytes:
+            raise QuotaExceeded(
+                "bytes",
+                limits.bytes,
+                size,
+                "Nothing was stored. Delete documents first, or ask the service's admin for more.",
+            )
 
     def _crashes(self, job_id: str, item: JobItem) -> int:
         """Earlier processes that ended while they worked on a document."""

@@ -31,11 +31,12 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A running server and its keys."""
+    """A running server, its keys and its data folder."""
 
     url: str
     admin_key: str
     default_key: str
+    data: Path
 
     def client(self) -> LorebaseClient:
         """A client with the key of the ``default`` tenant."""
@@ -66,7 +67,10 @@ def local_server(
     with tempfile.TemporaryDirectory(prefix="lorebase-", ignore_cleanup_errors=True) as folder:
         port = free_port()
         server = LocalServer(
-            f"http://127.0.0.1:{port}", secrets.token_urlsafe(24), default_key or secrets.token_urlsafe(24)
+            f"http://127.0.0.1:{port}",
+            secrets.token_urlsafe(24),
+            default_key or secrets.token_urlsafe(24),
+            Path(folder) / "data",
         )
         settings = {
             "LOREBASE_LOG_LEVEL": "warning",  # a line for every request would hide what went wrong
@@ -74,7 +78,7 @@ def local_server(
             **(environment or {}),
             "LOREBASE_HOST": "127.0.0.1",
             "LOREBASE_PORT": str(port),
-            "LOREBASE_DATA": str(Path(folder) / "data"),
+            "LOREBASE_DATA": str(server.data),
             "LOREBASE_ADMIN_KEY": server.admin_key,
             "LOREBASE_DEFAULT_KEY": server.default_key,
         }

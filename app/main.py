@@ -20,6 +20,7 @@ from app.routes import (
     feedback,
     health,
     jobs,
+    keys,
     openai,
     page,
     pages,
@@ -29,11 +30,38 @@ from app.routes import (
     templates,
     tenants,
     training,
+    usage,
 )
 from app.schemas import IngestRequest
+from app.scopes import Rulebook
 from app.service import Service
 
 VERSION = "0.1.0"
+ROUTERS = tuple(
+    module.router
+    for module in (
+        page,
+        health,
+        documents,
+        pages,
+        jobs,
+        questions,
+        splitting,
+        adapters,
+        datasets,
+        feedback,
+        policy,
+        training,
+        evaluations,
+        templates,
+        openai,
+        tenants,
+        keys,
+        usage,
+        backup,
+    )
+)
+"""In the order in which they are asked for a path."""
 
 
 def create_app(service: Service) -> FastAPI:
@@ -60,33 +88,17 @@ def create_app(service: Service) -> FastAPI:
     settings = service.settings
     app.add_middleware(
         Access,
-        principal=service.directory.principal,
+        principal=service.directory.keys.principal,
+        rules=Rulebook(ROUTERS),
         max_body_bytes=settings.max_body_bytes,
         metrics=service.metrics,
         metrics_key=settings.metrics_key.get_secret_value() if settings.metrics_key else None,
+        allowances=service.allowances,
         draining=service.draining,
         slow_seconds=settings.slow_request_seconds,
     )
-    for routes in (
-        page,
-        health,
-        documents,
-        pages,
-        jobs,
-        questions,
-        splitting,
-        adapters,
-        datasets,
-        feedback,
-        policy,
-        training,
-        evaluations,
-        templates,
-        openai,
-        tenants,
-        backup,
-    ):
-        app.include_router(routes.router)
+    for router in ROUTERS:
+        app.include_router(router)
     return app
 
 

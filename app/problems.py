@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,7 @@ from starlette.types import Scope
 from adapters import errors as adapter_errors
 from app import datasets, page_images, tasks, templates
 from app.life import errors as life_errors
+from app.limits import QuotaExceeded, seconds_left_today
 from ingest import errors as ingest_errors
 
 _log = logging.getLogger("lorebase.problems")
@@ -75,6 +78,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     adapter_errors.NoActiveVersion: (409, "no_active_version"),
     adapter_errors.VersionInUse: (409, "version_in_use"),
     adapter_errors.NoEarlierVersion: (409, "no_earlier_version"),
+    adapter_errors.TooManyVersions: (403, "quota_exceeded"),
     adapter_errors.AdapterMemoryFull: (409, "adapter_memory_full"),
     adapter_errors.RequestTooLong: (422, "too_long"),
     adapter_errors.InvalidTemplate: (422, "invalid_template"),
@@ -110,13 +114,15 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _RETRY_SECONDS = {429: "1", 503: "2"}
 _LONGEST_DETAIL = 1000
-_FIELDS = ("reason", "available", "document_id")  # attributes of errors that clients can use
+_FIELDS = ("reason", "available", "document_id", "limit", "used")  # attributes of errors that clients can use
 
 
 def problem_of(error: Exception) -> Problem:
     """The problem a known error stands for; an unknown one is logged and becomes a plain 500."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, QuotaExceeded):
+        return _over_quota(error)
     if isinstance(error, StarletteHTTPException):
         return Problem(error.status_code, _CODES.get(error.status_code, "error"), _detail(error), error.headers)
     for kind in type(error).__mro__:
@@ -132,6 +138,15 @@ def problem_of(error: Exception) -> Problem:
         return Problem(507, "storage_full", "The server's disk is full. Nothing was stored; try again later.")
     _log.error("unexpected error", exc_info=error)
     return Problem(500, "internal", "Something went wrong on the server; its log says what, under the request id.")
+
+
+def _over_quota(error: QuotaExceeded) -> Problem:
+    """403 for what one may not have more of, 429 for what a new day brings again."""
+    fields: dict[str, Any] = {"quota": error.quota, "limit": error.limit, "used": error.used}
+    if error.quota.endswith("_per_day"):
+        again = str(math.ceil(seconds_left_today(time.time())))
+        return Problem(429, "quota_exceeded", str(error), {"Retry-After": again}, **fields)
+    return Problem(403, "quota_exceeded", str(error), **fields)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -153,6 +168,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         templates.TemplateError,
         life_errors.LifeError,
         page_images.PageImageError,
+        QuotaExceeded,
         Exception,
     ):
         app.add_exception_handler(kind, on_error)

@@ -413,11 +413,6 @@ class TenantList(BaseModel):
     tenants: list[TenantResponse]
 
 
-class KeyCreated(BaseModel):
-    id: str
-    api_key: str
-
-
 class TemplatePassage(Request):
     title: str = Field("", max_length=500)
     text: str = Field(min_length=1, max_length=8000)

@@ -5,32 +5,38 @@ The one place where engines, embedder, parser, tenants and jobs meet. Knows ever
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 import os
 import resource
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from adapters import Engine
 from adapters.errors import AdapterError
+from app.background_writer import BackgroundWriter
 from app.backup import backup, sweep_staging
 from app.completion import EngineCompletion
 from app.dataset_build import DatasetBuilds
 from app.ingestion import Ingestion
 from app.job_worker import JobWorker
 from app.jobs import Backlog
-from app.life.answers import AnswerWriter, Retention
+from app.keys import new_key
+from app.life.answers import Retention
 from app.life.evaluate_task import Evaluations
 from app.life.shadow import ShadowRunner
+from app.limits import Allowance, Limits, RequestRates, seconds_left_today
 from app.metrics import Metrics
 from app.page_images import PageImages
 from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
 from app.task_worker import TaskWorker
-from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory, new_key
+from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.training_jobs import Trainings
 from app.workspace import Workspace, Workspaces
 from ingest import (
@@ -83,7 +89,7 @@ class Service:
         sweep_staging(settings.data)
         self._central = Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS)
         self._backing_up = threading.Lock()
-        self.directory = TenantDirectory(self._central)
+        self.directory = TenantDirectory(self._central, _default_limits(settings))
         self.new_keys = _first_keys(self.directory, settings)
         self.engine = _engine_of(settings)
         self.metrics = Metrics(self.engine, lambda: self.readiness()[0])
@@ -104,7 +110,9 @@ class Service:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
         self._backlog = Backlog(settings.max_pending_total)
         self.worker = JobWorker(self._ingestion)
-        self._answer_writer = AnswerWriter()
+        self._answer_writer = BackgroundWriter("answer-writer", 0.2)
+        self._usage_writer = BackgroundWriter("usage-writer", 1.0)
+        self.rates = RequestRates()
         self._shadow = ShadowRunner(self.engine)
         self.workspaces = Workspaces(
             settings.data / "tenants",
@@ -147,6 +155,7 @@ class Service:
         self.engine.close()
         self._parser.close()
         self._answer_writer.stop()
+        self._usage_writer.stop()
         self.page_images.close()
         self.workspaces.close()
         self._background.shutdown()
@@ -212,7 +221,24 @@ class Service:
             self.engine.unload(ref)
         removed = self.workspaces.remove(tenant_id)
         self._backlog.forget(tenant_id)
+        self.rates.forget(tenant_id)
         return removed
+
+    async def allowances(self, tenant_id: str, spends_tokens: bool) -> Sequence[Allowance]:
+        """How a tenant stands in its rates and budgets, after one more request; free where it has none."""
+        limits = self.directory.limits.of(tenant_id)
+        found = []
+        if limits.requests_per_minute is not None:
+            found.append(self.rates.take(tenant_id, limits.requests_per_minute))
+        if limits.tokens_per_day is not None and spends_tokens and all(each.retry is None for each in found):
+            found.append(await asyncio.to_thread(self._tokens, tenant_id, limits.tokens_per_day))
+        return found
+
+    def _tokens(self, tenant_id: str, limit: int) -> Allowance:
+        workspace = self.workspaces.get(tenant_id)
+        left = limit if workspace is None else max(0, limit - workspace.usage.today().tokens)
+        reset = seconds_left_today(time.time())
+        return Allowance("tokens", limit, 86_400, left, reset, None if left else reset)
 
     def backup(self) -> Iterator[bytes]:
         """An archive of everything the service keeps, piece by piece: see `app.backup`. Raises BackupRunning."""
@@ -242,18 +268,21 @@ class Service:
     def _open_workspace(self, tenant_id: str, folder: Path, resized: Callable[[], None]) -> Workspace:
         split = SplitConfig(size=self.settings.chunk_size)
         index = IndexOptions(self.settings.exact_up_to, self._background, folder / "index", resized)
+        limits = partial(self.directory.limits.of, tenant_id)
         complete = EngineCompletion(self.engine, tenant_id, self.worker.stopping) if self.generates else None
         return Workspace(
             tenant_id,
             folder,
             lambda database: Corpus(database, self._embedder, split, complete, index, self._reranker),
             lambda database, corpus: Ingestion(
-                tenant_id, database, corpus, self.directory, self._backlog, self._parser, self.worker.stopping
+                tenant_id, database, corpus, self.directory, self._backlog, self._parser, self.worker.stopping, limits
             ),
+            limits=limits,
             english_only=BUILTIN in (self.settings.model, self.settings.embedder),
             retrieval=RetrievalOptions(self.settings.retrieval_mode, candidates=self.settings.rerank_candidates),
             retention=Retention(self.settings.answers_kept, self.settings.answers_days, self.settings.feedback_kept),
             wake_writer=self._answer_writer.wake,
+            wake_usage_writer=self._usage_writer.wake,
             in_shadow=self._shadow.note,
         )
 
@@ -305,6 +334,17 @@ def _parse_limits(settings: Settings) -> ParseLimits:
     )
 
 
+def _default_limits(settings: Settings) -> Limits:
+    return Limits(
+        documents=settings.limit_documents,
+        bytes=None if settings.limit_mb is None else settings.limit_mb * 1024**2,
+        adapter_versions=settings.limit_adapter_versions,
+        requests_per_minute=settings.limit_requests_per_minute,
+        tokens_per_day=settings.limit_tokens_per_day,
+        training_minutes_per_day=settings.limit_training_minutes_per_day,
+    )
+
+
 def _reranker_of(settings: Settings) -> Reranker | None:
     """The reranker of the settings; none, with a line in the log, while the builtin one's weights are not installed."""
     if settings.reranker == NO_RERANKER:
@@ -350,14 +390,14 @@ def _first_keys(directory: TenantDirectory, settings: Settings) -> dict[str, str
     """Make what keys are missing, take over those the environment gives; the made ones."""
     made: dict[str, str] = {}
     if settings.admin_key is not None:
-        directory.set_environment_key(None, settings.admin_key.get_secret_value())
-    elif not directory.has_admin_key():
-        _, made["LOREBASE_ADMIN_KEY"] = directory.add_key(None)
+        directory.keys.set_environment_key(None, settings.admin_key.get_secret_value())
+    elif not directory.keys.has_admin_key():
+        _, made["LOREBASE_ADMIN_KEY"] = directory.keys.add(None)
     default = next((t for t in directory.tenants() if t.name == DEFAULT_TENANT), None)
     if settings.default_key is not None:
         if default is None:
             default, _ = directory.create(DEFAULT_TENANT)
-        directory.set_environment_key(default.id, settings.default_key.get_secret_value())
+        directory.keys.set_environment_key(default.id, settings.default_key.get_secret_value())
     elif default is None and not directory.tenants():
         key = new_key()
         directory.create(DEFAULT_TENANT, key)

@@ -139,6 +139,20 @@ class Settings(BaseSettings):
     training_checkpoint_seconds: float = Field(
         15.0, gt=0, description="Time between two checkpoints of a training: what a crash costs at most."
     )
+    limit_documents: int | None = Field(
+        None, ge=0, description="Documents one tenant may have; unset: as many as there is room for."
+    )
+    limit_mb: int | None = Field(None, ge=0, description="MiB of documents, as sent, that one tenant may have.")
+    limit_adapter_versions: int | None = Field(None, ge=0, description="Adapter versions one tenant may keep.")
+    limit_requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests of one tenant in a minute; more are answered 429."
+    )
+    limit_tokens_per_day: int | None = Field(
+        None, ge=0, description="Tokens read and written for one tenant's questions in a day (UTC)."
+    )
+    limit_training_minutes_per_day: int | None = Field(
+        None, ge=0, description="Minutes of training of one tenant in a day (UTC)."
+    )
     metrics_key: SecretStr | None = Field(
         None,
         description="Key that opens `GET /metrics` and nothing else, 16 characters or more; the admin key does too.",

@@ -17,6 +17,7 @@ from typing import Any
 
 from adapters.errors import AdapterError
 from app.jobs import JobKind
+from app.limits import QuotaExceeded
 from app.tasks import Task, TaskStore
 from app.workspace import Workspace
 from ingest import DatabaseClosed, IngestError
@@ -165,7 +166,7 @@ class TaskWorker:
             store.leave(task.job_id, time.monotonic() - began)
         except DatabaseClosed:
             raise
-        except (TaskFailed, AdapterError, IngestError) as error:
+        except (TaskFailed, QuotaExceeded, AdapterError, IngestError) as error:
             _log.info("a task failed: %s", error, extra=extra)
             store.fail(task.job_id, str(error))
         except OSError as error:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as installed_version
@@ -37,6 +39,7 @@ from adapters.training import (
 from app.answering import language_warning
 from app.datasets import UnknownDataset
 from app.feedback_data import feedback_set
+from app.limits import QuotaExceeded
 from app.settings import Settings
 from app.task_worker import Control, Interrupted, TaskFailed
 from app.tasks import Task
@@ -80,9 +83,12 @@ class Trainings:
         """Check what is asked for and queue it; the job's id. Nothing is queued when it is refused.
 
         Raises:
-            InvalidAdapterName, UnknownDataset, InvalidTrainingData, ModelUnavailable, TooManyTasks, TooManyDatasets
+            InvalidAdapterName, UnknownDataset, InvalidTrainingData, ModelUnavailable, TooManyTasks, TooManyDatasets,
+            TooManyVersions, QuotaExceeded
         """
         check_name(order.adapter)
+        workspace.adapters.refuse_over(workspace.limits().adapter_versions)
+        _refuse_over_budget(workspace)
         config = config_of(order.given, generates=self._engine.generates)
         if config.method == "full":
             raise InvalidTrainingData(
@@ -118,13 +124,20 @@ class Trainings:
             made = workspace.adapters.made_by(task.request["adapter"], task.job_id)
             if made is None:
                 self._prepare(workspace, task, control, folder)
-                facts = self._train(task, control, folder)
+                facts = self._train(workspace, task, control, folder)
                 control.report("checking")
                 lineage = self._lineage(task, facts, folder)
                 config, weights = (
                     (folder / "output" / name).read_bytes() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
                 )
-                made = workspace.adapters.add(task.request["adapter"], config, weights, self._engine.check, lineage)
+                made = workspace.adapters.add(
+                    task.request["adapter"],
+                    config,
+                    weights,
+                    self._engine.check,
+                    lineage,
+                    workspace.limits().adapter_versions,
+                )
             return {"adapter": task.request["adapter"], "version": made.version, "sha256": made.sha256}
         except Interrupted:
             leave = control.stopping.is_set()
@@ -179,7 +192,7 @@ class Trainings:
         _write(folder / _EXAMPLES, dump_examples(prepared))
         control.report("starting", done=0, total=0)
 
-    def _train(self, task: Task, control: Control, folder: Path) -> dict[str, Any]:
+    def _train(self, workspace: Workspace, task: Task, control: Control, folder: Path) -> dict[str, Any]:
         """Train in a child, in another one where a child breaks; what the last one tells of the run."""
         settings = self._settings
         config = task.request["config"]
@@ -195,11 +208,12 @@ class Trainings:
             memory_bytes=settings.training_memory_mb * 1024**2,
             checkpoint_seconds=settings.training_checkpoint_seconds,
         )
-        seconds = max(1.0, settings.training_seconds - task.seconds)
+        seconds = max(1.0, min(settings.training_seconds - task.seconds, _budget_seconds(workspace)))
+        meter = _Meter(workspace)
         for attempt in range(_CHILDREN):
             with TrainingProcess(spec) as child:
                 try:
-                    return _follow(child, seconds, control)
+                    return _follow(child, seconds, control, meter)
                 except TrainingBroke as error:
                     _log.warning("a training broke: %s\n%s", error, child.last_words(), extra={"job": task.job_id})
                     if attempt == _CHILDREN - 1:
@@ -224,8 +238,43 @@ class Trainings:
         )
 
 
-def _follow(child: TrainingProcess, seconds: float, control: Control) -> dict[str, Any]:
+class _Meter:
+    """Counts the seconds of a training as the tenant's, as they pass."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._usage = workspace.usage
+        self._counted = time.monotonic()
+
+    def count(self) -> None:
+        now = time.monotonic()
+        self._usage.add(training_seconds=now - self._counted)
+        self._counted = now
+
+
+def _budget_seconds(workspace: Workspace) -> float:
+    """What the tenant may train today yet. Raises QuotaExceeded when that is nothing."""
+    _refuse_over_budget(workspace)
+    minutes = workspace.limits().training_minutes_per_day
+    return math.inf if minutes is None else max(1.0, 60.0 * minutes - workspace.usage.today().training_seconds)
+
+
+def _refuse_over_budget(workspace: Workspace) -> None:
+    minutes = workspace.limits().training_minutes_per_day
+    if minutes is None:
+        return
+    used = workspace.usage.today().training_seconds / 60
+    if used >= minutes:
+        raise QuotaExceeded(
+            "training_minutes_per_day",
+            minutes,
+            used,
+            "Start the training again tomorrow (UTC), or ask the service's admin for more.",
+        )
+
+
+def _follow(child: TrainingProcess, seconds: float, control: Control, meter: _Meter) -> dict[str, Any]:
     for event in child.events(seconds, control.check):
+        meter.count()
         kind = event.pop("event")
         if kind == "stage":
             control.report(event["stage"])

@@ -23,9 +23,11 @@ from app.life.evaluations import EVALUATION_MIGRATIONS, EvaluationStore
 from app.life.gates import GATE_MIGRATIONS, GateStore
 from app.life.policy import POLICY_MIGRATIONS, PolicyStore
 from app.life.trials import TRIAL_MIGRATIONS, Trials
+from app.limits import Limits
 from app.tasks import TASK_MIGRATIONS, TaskStore
 from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
 from app.tenants import TenantDirectory
+from app.usage import USAGE_MIGRATIONS, UsageStore
 from ingest import DOCUMENT_MIGRATIONS, Corpus, Database, DatabaseClosed, RetrievalOptions
 
 _ADAPTERS = "adapters"
@@ -41,6 +43,8 @@ class Workspace:
         english_only: whether a default model, which knows English only, embeds or answers here.
         retention: how much is kept of answers.
         wake_writer: told when there are answers to write.
+        wake_usage_writer: told when there is use to write.
+        limits: what this tenant may have and do now.
         in_shadow: takes what is to be answered again, unseen: see `app.life.shadow`.
     """
 
@@ -55,6 +59,8 @@ class Workspace:
         retention: Retention,
         wake_writer: Callable[[AnswerStore], None],
         in_shadow: Callable[..., None] = lambda *_: None,
+        wake_usage_writer: Callable[[UsageStore], None] = lambda _: None,
+        limits: Callable[[], Limits] = Limits,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
@@ -62,6 +68,7 @@ class Workspace:
         self.english_only = english_only
         self.retrieval = retrieval
         self.in_shadow = in_shadow
+        self.limits = limits
         self.database = Database(
             folder / "lorebase.db",
             {
@@ -75,6 +82,7 @@ class Workspace:
                 "evaluations": EVALUATION_MIGRATIONS,
                 "gates": GATE_MIGRATIONS,
                 "trials": TRIAL_MIGRATIONS,
+                "usage": USAGE_MIGRATIONS,
             },
         )
         self.corpus = make_corpus(self.database)
@@ -88,6 +96,7 @@ class Workspace:
         self.evaluations = EvaluationStore(self.database)
         self.gates = GateStore(self.database)
         self.trials = Trials(self.database, self.adapters, self.policy)
+        self.usage = UsageStore(self.database, wake_usage_writer)
         self.answers = AnswerStore(
             self.database, retention, lambda: self.policy.current.keep_answers, wake_writer, self.trials.look
         )
@@ -106,6 +115,7 @@ class Workspace:
         with contextlib.suppress(sqlite3.Error, DatabaseClosed):
             self.ingestion.leave()
         self.answers.write_waiting()
+        self.usage.write_waiting()
         self.corpus.close()
         self.database.close()
 

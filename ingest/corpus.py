@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -356,10 +356,26 @@ class Corpus:
         collection: str | None = None,
         status: str | None = None,
         title: str | None = None,
+        within: Collection[str] | None = None,
     ) -> tuple[list[DocumentRecord], int]:
-        """A page of the documents, the newest first, and how many there are in all; ``title``: a part of theirs."""
+        """A page of the documents, the newest first, and how many there are in all.
+
+        Args:
+            title: a part of theirs.
+            within: the only collections to look at; None for all.
+        """
         with self._database.read() as connection:
-            return store.documents(connection, limit, offset, collection, status, title)
+            return store.documents(connection, limit, offset, collection, status, title, within)
+
+    def held(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        """How many documents there are and the bytes of their originals, as they will be once what waits has taken its
+        place; inside the caller's transaction."""
+        return store.held(connection)
+
+    def collections(self, document_ids: Sequence[str]) -> set[str]:
+        """The collections that documents lie in; those that are not there are passed over."""
+        with self._database.read() as connection:
+            return store.collections(connection, document_ids)
 
     def document(self, document_id: str) -> DocumentRecord:
         """One document.

@@ -10,7 +10,7 @@ import json
 import re
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -279,6 +279,25 @@ def document(connection: sqlite3.Connection, document_id: str) -> DocumentRecord
     return _document(row)
 
 
+def held(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many documents there are and the bytes of their originals; new content that waits counts for the old."""
+    row = connection.execute(
+        "SELECT count(*) AS documents, coalesce(sum(bytes), 0) + (SELECT coalesce(sum(length(content) - bytes), 0) "
+        "FROM replacements JOIN documents ON id = document_id WHERE replacements.status = 'pending') AS bytes "
+        "FROM documents"
+    ).fetchone()
+    return int(row["documents"]), int(row["bytes"])
+
+
+def collections(connection: sqlite3.Connection, document_ids: Sequence[str]) -> set[str]:
+    """The collections that documents lie in; those that are not there are passed over."""
+    keys = json.dumps([_key(document_id) for document_id in document_ids])
+    rows = connection.execute(
+        "SELECT DISTINCT collection FROM documents WHERE id IN (SELECT value FROM json_each(?))", (keys,)
+    )
+    return {row["collection"] for row in rows}
+
+
 def documents(
     connection: sqlite3.Connection,
     limit: int,
@@ -286,15 +305,19 @@ def documents(
     collection: str | None,
     status: str | None,
     title: str | None = None,
+    within: Collection[str] | None = None,
 ) -> tuple[list[DocumentRecord], int]:
-    """Documents, the newest first, and how many there are in all; ``title`` is a part of their title, any case."""
+    """Documents, the newest first, and how many there are in all; ``title`` is a part of their title, any case;
+    ``within``: the only collections."""
     where = (
         "(?1 IS NULL OR collection = ?1) AND (?2 IS NULL OR status = ?2) "
-        "AND (?3 IS NULL OR instr(lower(coalesce(title, name)), lower(?3)) > 0)"
+        "AND (?3 IS NULL OR instr(lower(coalesce(title, name)), lower(?3)) > 0) "
+        "AND (?4 IS NULL OR collection IN (SELECT value FROM json_each(?4)))"
     )
-    values = tuple(None if value is None else _storable(value) for value in (collection, status, title))
+    only = None if within is None else json.dumps(sorted(within))
+    values = (*(None if value is None else _storable(value) for value in (collection, status, title)), only)
     rows = connection.execute(
-        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {where} ORDER BY number DESC LIMIT ?4 OFFSET ?5",  # noqa: S608
+        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {where} ORDER BY number DESC LIMIT ?5 OFFSET ?6",  # noqa: S608
         (*values, limit, offset),
     )
     total = connection.execute(f"SELECT count(*) FROM documents WHERE {where}", values).fetchone()[0]  # noqa: S608

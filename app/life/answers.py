@@ -22,8 +22,6 @@ from ingest import Database, DatabaseClosed
 _log = logging.getLogger("lorebase.answers")
 _MOST_WAITING = 10_000  # of one tenant, while its database cannot be written
 _PRUNE_EVERY = 256  # answers
-_BATCH_SECONDS = 0.2
-_RETRY_SECONDS = 5.0
 _EXPORT_PAGE = 100
 _DAY_SECONDS = 86_400.0
 
@@ -148,43 +146,6 @@ class RatedAnswer:
     template: str | None
     passages: tuple[KeptPassage, ...]
     citations: tuple[KeptCitation, ...]
-
-
-class AnswerWriter:
-    """The thread that writes kept answers of all tenants."""
-
-    def __init__(self) -> None:
-        self._change = threading.Condition()
-        self._waiting: dict[int, AnswerStore] = {}
-        self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="answer-writer", daemon=True)
-        self._thread.start()
-
-    def wake(self, store: AnswerStore) -> None:
-        """A store has something to write."""
-        with self._change:
-            self._waiting[id(store)] = store
-            self._change.notify()
-
-    def stop(self) -> None:
-        """Stop; what waits is written when its workspace is closed."""
-        with self._change:
-            self._stopping = True
-            self._change.notify()
-        self._thread.join()
-
-    def _work(self) -> None:
-        while True:
-            with self._change:
-                self._change.wait_for(lambda: self._stopping or self._waiting)
-                self._change.wait_for(lambda: self._stopping, _BATCH_SECONDS)  # more may come: one commit for all
-                if self._stopping:
-                    return
-                stores, self._waiting = list(self._waiting.values()), {}
-            written = [store.write_waiting() for store in stores]
-            if not all(written):
-                with self._change:
-                    self._change.wait_for(lambda: self._stopping, _RETRY_SECONDS)
 
 
 class AnswerStore:

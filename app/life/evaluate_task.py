@@ -117,6 +117,8 @@ class _Asking:
         milliseconds = (time.perf_counter() - began) * 1000
         if response is None:
             return Asked(item.texts, "", False, milliseconds, 0, refused=True)
+        used = response.usage
+        self._workspace.usage.add(prompt_tokens=used.prompt_tokens, completion_tokens=used.completion_tokens)
         return Asked(
             golds=item.texts,
             answer=response.answer,

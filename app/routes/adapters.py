@@ -92,7 +92,12 @@ async def upload(
             reason="format",
         )  # fmt: skip
     version = await asyncio.to_thread(
-        workspace.adapters.add, name, contents[CONFIG_FILE], contents[WEIGHTS_FILE], engine.check
+        workspace.adapters.add,
+        name,
+        contents[CONFIG_FILE],
+        contents[WEIGHTS_FILE],
+        engine.check,
+        most=workspace.limits().adapter_versions,
     )
     return UploadedVersion(name=name, version=version.version, sha256=version.sha256)
 

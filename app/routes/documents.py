@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 
 from app.problems import Problem
-from app.routes.dependencies import CurrentService, CurrentWorkspace, Limit, Offset
+from app.reach import home, narrowed, refuse_others
+from app.routes.dependencies import CurrentPrincipal, CurrentService, CurrentWorkspace, DocumentId, Limit, Offset
 from app.routes.jobs import job_response, refusing_overload, states_of, wait_until_ended
 from app.schemas import (
     ChunkPage,
@@ -61,6 +62,7 @@ _INGEST_BODY = {
 @router.post("/ingest", status_code=202, response_model=IngestResponse, openapi_extra=_INGEST_BODY)
 async def ingest(
     request: Request,
+    principal: CurrentPrincipal,
     workspace: CurrentWorkspace,
     service: CurrentService,
     wait: Annotated[bool, Query(description="Answer when the job has ended.")] = False,
@@ -74,7 +76,9 @@ async def ingest(
     The answer means that they are stored durably. The same content again answers the document there is.
     """
     default = await asyncio.to_thread(workspace.corpus.default_split)
-    sent = expand_archives(await _sent(request, default), service.archive_limits)
+    given = await _sent(request, default, home(principal))
+    refuse_others(principal, {document.collection for document in given})
+    sent = expand_archives(given, service.archive_limits)
     with refusing_overload():
         job_id, added = await asyncio.to_thread(workspace.ingestion.add, sent, service.settings.max_pending_documents)
     service.worker.wake(workspace.tenant_id)
@@ -87,6 +91,7 @@ async def ingest(
 
 @router.get("/documents")
 async def documents(
+    principal: CurrentPrincipal,
     workspace: CurrentWorkspace,
     limit: Limit = 100,
     offset: Offset = 0,
@@ -96,7 +101,13 @@ async def documents(
 ) -> DocumentPage:
     """The tenant's documents, newest first."""
     found, total = await asyncio.to_thread(
-        workspace.corpus.documents, limit=limit, offset=offset, collection=collection, status=status, title=title
+        workspace.corpus.documents,
+        limit=limit,
+        offset=offset,
+        collection=collection,
+        status=status,
+        title=title,
+        within=principal.collections,
     )
     waiting = await asyncio.to_thread(workspace.corpus.replacements, [d.id for d in found])
     shown = [_response(d, waiting.get(d.id)) for d in found]
@@ -104,14 +115,17 @@ async def documents(
 
 
 @router.post("/documents/delete")
-async def remove_many(body: DeleteDocumentsRequest, workspace: CurrentWorkspace) -> DeletedDocuments:
+async def remove_many(
+    body: DeleteDocumentsRequest, principal: CurrentPrincipal, workspace: CurrentWorkspace
+) -> DeletedDocuments:
     """Delete many documents at once, all or none: those of the ids, or all that satisfy every other condition."""
-    deleted = await asyncio.to_thread(workspace.corpus.delete_all, body.ids, body.filter, body.collection, body.status)
+    collection, condition = narrowed(principal, body.collection, body.filter)
+    deleted = await asyncio.to_thread(workspace.corpus.delete_all, body.ids, condition, collection, body.status)
     return DeletedDocuments(deleted=len(deleted), not_found=sorted(set(body.ids or ()) - set(deleted)))
 
 
 @router.get("/documents/{document_id}")
-async def document(document_id: str, workspace: CurrentWorkspace) -> DocumentResponse:
+async def document(document_id: DocumentId, workspace: CurrentWorkspace) -> DocumentResponse:
     """One document."""
     found = await asyncio.to_thread(workspace.corpus.document, document_id)
     waiting = await asyncio.to_thread(workspace.corpus.replacements, [found.id])
@@ -120,8 +134,9 @@ async def document(document_id: str, workspace: CurrentWorkspace) -> DocumentRes
 
 @router.put("/documents/{document_id}", status_code=202, response_model=IngestResponse, openapi_extra=_INGEST_BODY)
 async def replace(
-    document_id: str,
+    document_id: DocumentId,
     request: Request,
+    principal: CurrentPrincipal,
     workspace: CurrentWorkspace,
     service: CurrentService,
     wait: Annotated[bool, Query(description="Answer when the job has ended.")] = False,
@@ -135,6 +150,7 @@ async def replace(
     current = await asyncio.to_thread(workspace.corpus.document, document_id)
     default = await asyncio.to_thread(workspace.corpus.default_split)
     sent = await _sent(request, default, current.collection)
+    refuse_others(principal, {document.collection for document in sent})
     sent = await asyncio.to_thread(list, expand_archives(sent, service.archive_limits))
     if len(sent) == 1 and sent[0].refused is not None:
         raise Problem(422, "invalid_request", f"This file cannot take the document's place: {sent[0].refused}.")
@@ -154,7 +170,7 @@ async def replace(
 
 
 @router.post("/documents/{document_id}/retry", status_code=202, response_model=IngestResponse)
-async def retry(document_id: str, workspace: CurrentWorkspace, service: CurrentService) -> Response:
+async def retry(document_id: DocumentId, workspace: CurrentWorkspace, service: CurrentService) -> Response:
     """Try again what failed of a document, from the content that was sent."""
     with refusing_overload():
         job_id = await asyncio.to_thread(
@@ -166,20 +182,22 @@ async def retry(document_id: str, workspace: CurrentWorkspace, service: CurrentS
 
 
 @router.delete("/documents/{document_id}", status_code=204)
-async def remove(document_id: str, workspace: CurrentWorkspace) -> Response:
+async def remove(document_id: DocumentId, workspace: CurrentWorkspace) -> Response:
     """Delete a document; it is in no result from now on."""
     await asyncio.to_thread(workspace.corpus.delete, document_id)
     return Response(status_code=204)
 
 
 @router.get("/documents/{document_id}/text", response_class=PlainTextResponse)
-async def text(document_id: str, workspace: CurrentWorkspace) -> PlainTextResponse:
+async def text(document_id: DocumentId, workspace: CurrentWorkspace) -> PlainTextResponse:
     """The parsed text that citation offsets refer to, in code points."""
     return PlainTextResponse(await asyncio.to_thread(workspace.corpus.text, document_id))
 
 
 @router.get("/documents/{document_id}/chunks")
-async def chunks(document_id: str, workspace: CurrentWorkspace, limit: Limit = 100, offset: Offset = 0) -> ChunkPage:
+async def chunks(
+    document_id: DocumentId, workspace: CurrentWorkspace, limit: Limit = 100, offset: Offset = 0
+) -> ChunkPage:
     """The pieces a document was split into, in order."""
     found, total = await asyncio.to_thread(workspace.corpus.chunks, document_id, limit=limit, offset=offset)
     return ChunkPage(
@@ -197,7 +215,7 @@ def _accepted(job_id: str, documents: list[IngestedDocument], ended: bool) -> Re
     return JSONResponse(response.model_dump(mode="json"), 200 if ended else 202)
 
 
-async def _sent(request: Request, default: SplitConfig, collection: str = "default") -> list[NewDocument]:
+async def _sent(request: Request, default: SplitConfig, collection: str) -> list[NewDocument]:
     """The documents of a request's body: ``collection`` for those that name none, ``default`` for what `split` leaves
     out."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -15,7 +15,7 @@ from app.answering import language_warning
 from app.ingestion import TooManyPending
 from app.jobs import ENDED, Job, JobState
 from app.problems import Problem, not_found
-from app.routes.dependencies import CurrentService, CurrentWorkspace, Limit, Offset
+from app.routes.dependencies import CurrentService, CurrentWorkspace, JobId, Limit, Offset
 from app.routes.questions import server_sent_event
 from app.schemas import ChunkProgress, IngestedDocument, JobPage, JobResponse, JobSummary, Progress
 from app.service import Service
@@ -40,13 +40,13 @@ async def jobs(
 
 
 @router.get("/{job_id}")
-async def job(job_id: str, workspace: CurrentWorkspace) -> JobResponse:
+async def job(job_id: JobId, workspace: CurrentWorkspace) -> JobResponse:
     """A job as it stands, with its documents."""
     return await asyncio.to_thread(job_response, workspace, job_id)
 
 
 @router.get("/{job_id}/events", response_class=StreamingResponse)
-async def events(job_id: str, workspace: CurrentWorkspace, service: CurrentService) -> StreamingResponse:
+async def events(job_id: JobId, workspace: CurrentWorkspace, service: CurrentService) -> StreamingResponse:
     """Server-sent events: `progress` whenever the job's state, stage or progress changes, `end` when it has ended."""
     first = await asyncio.to_thread(job_response, workspace, job_id)
     return StreamingResponse(
@@ -55,7 +55,7 @@ async def events(job_id: str, workspace: CurrentWorkspace, service: CurrentServi
 
 
 @router.post("/{job_id}/cancel")
-async def cancel(job_id: str, workspace: CurrentWorkspace) -> JobResponse:
+async def cancel(job_id: JobId, workspace: CurrentWorkspace) -> JobResponse:
     """End a job: documents of it that were never ready are removed, one that was to be replaced stays as it is; a
     training makes no version.
 
@@ -67,7 +67,7 @@ async def cancel(job_id: str, workspace: CurrentWorkspace) -> JobResponse:
 
 
 @router.post("/{job_id}/retry", status_code=202)
-async def retry(job_id: str, workspace: CurrentWorkspace, service: CurrentService) -> JobResponse:
+async def retry(job_id: JobId, workspace: CurrentWorkspace, service: CurrentService) -> JobResponse:
     """Try the failed documents of a job again, in a new job, which is the answer."""
     found = await asyncio.to_thread(workspace.jobs.get, job_id)
     if found is None:

@@ -22,7 +22,8 @@ from app.answering import AnswerPiece, Retrieved, answer
 from app.life.promotion import promote
 from app.openai_schemas import ChatRequest, LoadAdapterRequest, UnloadAdapterRequest
 from app.problems import Problem, openai_error, problem_of
-from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
+from app.reach import narrowed_request
+from app.routes.dependencies import CurrentPrincipal, CurrentService, CurrentWorkspace, ReadyEngine
 from app.routes.questions import Steps, counted, refuse_long, unless_gone, whole
 from app.schemas import AskResponse
 from app.templates import BUILTIN, StoredTemplate
@@ -49,14 +50,19 @@ async def model(model: str, workspace: CurrentWorkspace, engine: ReadyEngine) ->
 
 @router.post("/chat/completions", response_model=None, responses={200: {"content": {"text/event-stream": {}}}})
 async def chat(
-    body: ChatRequest, request: Request, workspace: CurrentWorkspace, service: CurrentService, engine: ReadyEngine
+    body: ChatRequest,
+    request: Request,
+    principal: CurrentPrincipal,
+    workspace: CurrentWorkspace,
+    service: CurrentService,
+    engine: ReadyEngine,
 ) -> Response:
     """Answer the last user message from the tenant's documents; earlier messages are its history.
 
     `lorebase` in the response holds what /ask would answer: citations, passages, confidence, adapter.
     """
     try:
-        ask = body.ask()
+        ask = narrowed_request(principal, body.ask())
     except ValidationError as error:
         reasons = "; ".join(f"messages: {e['loc'][0]}: {e['msg']}" for e in error.errors()[:3])
         raise Problem(422, "invalid_request", reasons) from error
@@ -69,7 +75,7 @@ async def chat(
         workspace, engine, selection, _with_system(template, body.system, grounded), ask, request.state.request_id,
         grounded=grounded,
     )  # fmt: skip
-    steps = counted(steps, request, service)
+    steps = counted(steps, request, service, workspace)
     ignored = [_SYSTEM_IGNORED] if body.system and not engine.generates else []
     used = f"{selection.name}@{selection.version}" if selection else None
     head = {

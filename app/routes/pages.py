@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from app.routes.dependencies import CurrentService, CurrentWorkspace
+from app.routes.dependencies import CurrentService, CurrentWorkspace, DocumentId
 
 router = APIRouter(tags=["documents"])
 _LONGEST_QUOTE = 4000
@@ -19,7 +19,7 @@ _Offset = Annotated[int | None, Query(ge=0, le=10**9)]
     responses={200: {"content": {"image/png": {}}}},
 )
 async def page(
-    document_id: str,
+    document_id: DocumentId,
     number: Annotated[int, Path(ge=1, le=10**6)],
     workspace: CurrentWorkspace,
     service: CurrentService,

@@ -16,9 +16,11 @@ from adapters import BASE
 from app.answering import AnswerPiece, Retrieved, answer, passage_response, retrieval_options
 from app.metrics import Outcome
 from app.problems import Problem, problem_of
-from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine, ReadySearch
+from app.reach import narrowed_request
+from app.routes.dependencies import CurrentPrincipal, CurrentService, CurrentWorkspace, ReadyEngine, ReadySearch
 from app.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
 from app.service import Service
+from app.workspace import Workspace
 
 router = APIRouter(tags=["questions"])
 T = TypeVar("T")
@@ -36,9 +38,14 @@ SessionHeader = Annotated[
 
 @router.post("/search")
 async def search(
-    body: SearchRequest, workspace: CurrentWorkspace, service: CurrentService, _: ReadySearch
+    body: SearchRequest,
+    principal: CurrentPrincipal,
+    workspace: CurrentWorkspace,
+    service: CurrentService,
+    _: ReadySearch,
 ) -> SearchResponse:
     """The passages most like the query."""
+    body = narrowed_request(principal, body)
     refuse_long("query", body.query, service)
     options = retrieval_options(workspace, body.retrieval)
     found = await asyncio.to_thread(
@@ -51,6 +58,7 @@ async def search(
 async def ask(
     body: AskRequest,
     request: Request,
+    principal: CurrentPrincipal,
     workspace: CurrentWorkspace,
     service: CurrentService,
     engine: ReadyEngine,
@@ -58,12 +66,14 @@ async def ask(
     x_session_id: SessionHeader = None,
 ) -> Response:
     """Answer a question from the tenant's documents, with citations. `stream: true` answers as server-sent events."""
+    body = narrowed_request(principal, body)
     refuse_long("question", body.question, service)
     for turn in body.history:
         refuse_long("history", turn.question, service)
     selection = workspace.adapters.select(x_adapter, x_session_id or request.state.request_id)
     template = await asyncio.to_thread(workspace.templates.select, body.template)
-    steps = counted(answer(workspace, engine, selection, template, body, request.state.request_id), request, service)
+    steps = answer(workspace, engine, selection, template, body, request.state.request_id)
+    steps = counted(steps, request, service, workspace)
     headers = {"X-Adapter-Used": f"{selection.name}@{selection.version}" if selection else BASE}
     if body.stream:
         return StreamingResponse(
@@ -73,7 +83,7 @@ async def ask(
     return Response(response.model_dump_json(), media_type="application/json", headers=headers)
 
 
-async def counted(steps: Steps, request: Request, service: Service) -> Steps:
+async def counted(steps: Steps, request: Request, service: Service, workspace: Workspace) -> Steps:
     """The same steps; how they end is counted, and the stages' times are noted for the log of slow requests."""
     outcome: Outcome = "failed"
     timings: dict[str, float] = {}
@@ -91,6 +101,7 @@ async def counted(steps: Steps, request: Request, service: Service) -> Steps:
         raise
     finally:
         service.metrics.ask(outcome, timings, prompt_tokens, completion_tokens)
+        workspace.usage.add(questions=1, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
 
 async def whole(steps: Steps) -> AskResponse:

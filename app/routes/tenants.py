@@ -1,15 +1,18 @@
-"""Tenants and their keys, for the admin."""
+"""Tenants, for the admin."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 
 from fastapi import APIRouter, Response
 
 from app.problems import Problem, not_found
-from app.routes.dependencies import CurrentService
-from app.schemas import KeyCreated, TenantCreated, TenantList, TenantRequest, TenantResponse
+from app.routes.dependencies import CurrentService, ManagedTenant
+from app.schemas import TenantCreated, TenantList, TenantRequest, TenantResponse
+from app.service import Service
 from app.tenants import TenantExists
+from app.usage_schemas import LimitsResponse, TenantChanges, TenantDetails
 
 router = APIRouter(prefix="/tenants", tags=["tenants"])
 
@@ -31,6 +34,19 @@ async def tenants(service: CurrentService) -> TenantList:
     return TenantList(tenants=[TenantResponse(id=t.id, name=t.name, created_at=t.created_at) for t in found])
 
 
+@router.get("/{tenant_id}")
+async def tenant(tenant_id: ManagedTenant, service: CurrentService) -> TenantDetails:
+    """One tenant with its limits."""
+    return await asyncio.to_thread(_details, service, tenant_id)
+
+
+@router.patch("/{tenant_id}")
+async def change(tenant_id: ManagedTenant, body: TenantChanges, service: CurrentService) -> TenantDetails:
+    """Set limits of one tenant, in the place of the service's defaults, from now on."""
+    await asyncio.to_thread(service.directory.limits.change, tenant_id, body.limits.changes())
+    return await asyncio.to_thread(_details, service, tenant_id)
+
+
 @router.delete("/{tenant_id}", status_code=204)
 async def remove(tenant_id: str, service: CurrentService) -> Response:
     """Erase a tenant: its keys, documents, adapters and jobs."""
@@ -39,18 +55,15 @@ async def remove(tenant_id: str, service: CurrentService) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/{tenant_id}/keys", status_code=201)
-async def add_key(tenant_id: str, service: CurrentService) -> KeyCreated:
-    """Make a further key for a tenant; it is shown this once."""
-    if await asyncio.to_thread(service.directory.tenant, tenant_id) is None:
+def _details(service: Service, tenant_id: str) -> TenantDetails:
+    found = service.directory.tenant(tenant_id)
+    if found is None:
         raise not_found("tenant")
-    key_id, key = await asyncio.to_thread(service.directory.add_key, tenant_id)
-    return KeyCreated(id=key_id, api_key=key)
-
-
-@router.delete("/{tenant_id}/keys/{key_id}", status_code=204)
-async def remove_key(tenant_id: str, key_id: str, service: CurrentService) -> Response:
-    """Revoke a key at once."""
-    if not await asyncio.to_thread(service.directory.remove_key, tenant_id, key_id):
-        raise not_found("key")
-    return Response(status_code=204)
+    limits = service.directory.limits
+    return TenantDetails(
+        id=found.id,
+        name=found.name,
+        created_at=found.created_at,
+        limits=LimitsResponse(**asdict(limits.of(tenant_id))),
+        overrides={str(quota): value for quota, value in limits.overrides(tenant_id).items()},
+    )

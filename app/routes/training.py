@@ -7,7 +7,7 @@ import asyncio
 from fastapi import APIRouter
 
 from app.problems import not_found
-from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
+from app.routes.dependencies import CurrentService, CurrentWorkspace, JobId, ReadyEngine
 from app.routes.jobs import job_response
 from app.schemas import JobResponse
 from app.training_jobs import TrainingOrder
@@ -29,7 +29,7 @@ async def train(
 
 
 @router.get("/jobs/{job_id}/loss")
-async def loss(job_id: str, workspace: CurrentWorkspace) -> LossCurve:
+async def loss(job_id: JobId, workspace: CurrentWorkspace) -> LossCurve:
     """The loss curve of a training so far, at most some hundred points."""
     if await asyncio.to_thread(workspace.jobs.get, job_id) is None:
         raise not_found("job")

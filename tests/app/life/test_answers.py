@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, AnswerWriter, Retention, UnknownAnswer
+from app.background_writer import BackgroundWriter
+from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention, UnknownAnswer
 from app.schemas import AdapterUsed, AskRequest, AskResponse, Citation, PassageResponse, Usage
 from ingest import DOCUMENT_MIGRATIONS, Database
 
@@ -145,7 +146,7 @@ def test_what_is_kept_is_bounded_by_count_and_age_and_rated_answers_stay_longer(
 
 
 def test_the_writer_keeps_what_is_noted_and_ends_in_order(database: Database) -> None:
-    writer = AnswerWriter()
+    writer = BackgroundWriter("answer-writer", 0.2)
     answers = AnswerStore(database, Retention(), lambda: True, writer.wake)
     answers.note(*answered("one"))
     for _ in range(100):

@@ -1,0 +1,120 @@
+"""Limits of a tenant: the bucket of requests, what overrides what, and usage that survives a restart."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.limits import Limits, RequestRates, seconds_left_today
+from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
+from app.usage import USAGE_MIGRATIONS, UsageStore
+from ingest import Database
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_minutes_requests_may_come_at_once_and_then_come_back_evenly() -> None:
+    clock = Clock()
+    rates = RequestRates(clock)
+    taken = [rates.take("a", 3) for _ in range(4)]
+    assert [each.remaining for each in taken] == [2, 1, 0, 0]
+    assert [each.retry for each in taken[:3]] == [None] * 3
+    assert taken[3].retry == pytest.approx(20)
+    clock.now += 19.9
+    assert rates.take("a", 3).retry == pytest.approx(0.1)
+    clock.now += 0.1
+    assert rates.take("a", 3).retry is None
+    assert rates.take("a", 3).retry is not None
+    clock.now += 1000
+    full = rates.take("a", 3)
+    assert (full.remaining, full.reset) == (2, pytest.approx(20))
+
+
+def test_one_tenants_requests_take_nothing_from_another() -> None:
+    rates = RequestRates(Clock())
+    assert rates.take("a", 1).retry is None
+    assert rates.take("a", 1).retry is not None
+    assert rates.take("b", 1).retry is None
+
+
+def test_of_many_requests_at_once_exactly_as_many_pass_as_may() -> None:
+    rates = RequestRates(Clock())
+    passed: list[bool] = []
+
+    def send() -> None:
+        for _ in range(50):
+            passed.append(rates.take("a", 77).retry is None)
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(passed) == 77
+
+
+def test_an_override_stands_over_the_default_until_it_is_taken_back(tmp_path: Path) -> None:
+    database = Database(tmp_path / "central.db", CENTRAL_MIGRATIONS)
+    defaults = Limits(documents=10, bytes=1000)
+    directory = TenantDirectory(database, defaults)
+    one, two = (directory.create(name)[0].id for name in ("one", "two"))
+    directory.limits.change(one, {"documents": 20, "bytes": "unlimited"})
+    assert directory.limits.of(one) == Limits(documents=20)
+    assert directory.limits.of(two) == defaults
+    again = TenantDirectory(database, defaults)
+    assert again.limits.of(one) == Limits(documents=20)
+    again.limits.change(one, {"documents": None})
+    assert again.limits.of(one) == Limits(documents=10)
+    assert again.limits.overrides(one) == {"bytes": "unlimited"}
+    directory.close()
+
+
+def test_usage_is_counted_at_once_and_kept(tmp_path: Path) -> None:
+    database = Database(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
+    woken: list[UsageStore] = []
+    usage = UsageStore(database, woken.append)
+    usage.add(requests=1)
+    usage.add(questions=1, prompt_tokens=7, completion_tokens=2, training_seconds=0.5)
+    assert woken
+    assert (usage.today().requests, usage.today().tokens) == (1, 9)
+    assert usage.write_waiting()
+    usage.add(prompt_tokens=1)
+    assert usage.today().tokens == 10
+    assert usage.write_waiting()
+    kept = UsageStore(database, woken.append)
+    assert kept.today() == usage.today() == kept.days(5)[0]
+    assert kept.today().training_seconds == 0.5
+    database.close()
+
+
+def test_use_counted_from_many_threads_is_all_there(tmp_path: Path) -> None:
+    database = Database(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
+    usage = UsageStore(database, lambda _: None)
+
+    def work() -> None:
+        for _ in range(200):
+            usage.add(requests=1, prompt_tokens=3)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        usage.write_waiting()
+    usage.write_waiting()
+    stored = UsageStore(database, lambda _: None).today()
+    assert (stored.requests, stored.prompt_tokens) == (800, 2400)
+    assert usage.today() == stored
+    database.close()
+
+
+def test_a_day_ends_at_midnight_in_utc() -> None:
+    assert seconds_left_today(0.0) == 86_400
+    assert seconds_left_today(86_399.5) == 0.5
