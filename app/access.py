@@ -17,16 +17,18 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.audit import AuditEntry, Subject, begin_subject, current_subject
 from app.keys import Principal
 from app.limits import Allowance
 from app.logs import current_request
 from app.metrics import NO_ROUTE, Metrics
 from app.page_files import PAGE_PATHS
-from app.problems import Problem, problem_response
+from app.problems import Problem, problem_of, problem_response
 from app.scopes import METRICS, OPERATOR, Rule, Rulebook, RuledRoute
 
 _log = logging.getLogger("lorebase.access")
@@ -49,6 +51,7 @@ class _Exchange:
     events: bool = False
     ended: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)  # of the response, whatever it is
+    tell: Callable[[int], Awaitable[None]] | None = None  # writes what was done, before it is answered
     last: bool = False  # the service is stopping: the connection ends with this response
 
     async def __call__(self, message: Message) -> None:
@@ -60,6 +63,8 @@ class _Exchange:
             if self.last:
                 headers["Connection"] = "close"
             self.status = message["status"]
+            if self.tell is not None and not self.scope["state"].get("replayed"):
+                await self.tell(self.status)
             self.events = headers.get("content-type", "").startswith("text/event-stream")
         elif message["type"] == "http.response.body":
             self.ended = not message.get("more_body", False)
@@ -81,6 +86,7 @@ class Access:
         metrics_key: opens the metrics, beside an admin key.
         allowances: how a tenant stands in its rates and budgets, once this request is taken from them; told whether
             the request is one that spends tokens.
+        tell: writes into a tenant's audit log; told whether the entry is of a refused key.
         draining: once set, new requests are answered 503 and those under way finish.
         slow_seconds: requests that take longer are logged as slow, with what is known of their stages; 0: never.
     """
@@ -94,6 +100,7 @@ class Access:
         metrics: Metrics,
         metrics_key: str | None,
         allowances: Callable[[str, bool], Awaitable[Sequence[Allowance]]],
+        tell: Callable[[str, AuditEntry, bool], None],
         draining: threading.Event,
         slow_seconds: float,
     ) -> None:
@@ -104,6 +111,7 @@ class Access:
         self._metrics = metrics
         self._metrics_key = metrics_key
         self._allowances = allowances
+        self._tell = tell
         self._draining = draining
         self._slow_seconds = slow_seconds
 
@@ -130,9 +138,10 @@ class Access:
             await self._app(scope, self._capped(receive), exchange)
         except asyncio.CancelledError:  # the time to finish in after SIGTERM is over
             await _cut_short(scope, receive, exchange)
-        except BaseException:
-            exchange.status = exchange.status or 500
-            raise
+        except Exception as error:  # the application answers its own; this is from between it and here
+            if exchange.status:
+                raise
+            await problem_response(problem_of(error), scope)(scope, receive, exchange)
 
     def _note(self, exchange: _Exchange) -> None:
         """Log and count a request that has ended."""
@@ -150,9 +159,15 @@ class Access:
         headers = Headers(scope=scope)
         if scope["path"] not in PUBLIC_PATHS:
             principal = scope["state"]["principal"] = self._authenticate(headers, scope["path"])
-            route = self._rules.find(scope["method"], scope["path"])
-            if route is not None:
+            route = scope["state"]["route"] = self._rules.find(scope["method"], scope["path"])
+            try:
                 _allow(principal, route)
+            except Problem as problem:
+                await self._audit(exchange, problem.status_code, refusal=True)
+                raise
+            if route is not None and route.changes:
+                exchange.tell = partial(self._audit, exchange)
+                begin_subject()
             exchange.headers = await self._within_rates(principal, route)
             if self._draining.is_set() and scope["path"] != METRICS_PATH:
                 raise _stopping()
@@ -178,12 +193,23 @@ class Access:
         if key is not None and path == METRICS_PATH and self._opens_metrics(key):
             return Principal("metrics", None, frozenset({METRICS}))
         principal = self._principal(key) if key is not None else None
-        if principal is None or principal.lapsed:
-            detail = "Send your key as 'Authorization: Bearer <key>'."
-            if match:
-                detail = "This key is unknown, revoked or expired."
-            raise Problem(401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+        if principal is None:
+            raise _unknown_key() if match else _unauthorized("Send your key as 'Authorization: Bearer <key>'.")
         return principal
+
+    async def _audit(self, exchange: _Exchange, status: int, refusal: bool = False) -> None:
+        """Write into the audit log of the tenant whose affair a request is, if it is one's, how it is answered."""
+        principal: Principal = exchange.scope["state"]["principal"]
+        route: RuledRoute | None = exchange.scope["state"]["route"]
+        named = route.ids(exchange.scope["path"]) if route is not None else {}
+        subject = Subject() if refusal else current_subject()
+        tenant_id = principal.tenant_id or subject.tenant_id or named.get("tenant_id")
+        if tenant_id is not None:
+            # What was refused or not found may name anything, a key by mistake even: that is not kept.
+            about = {**named, **subject.ids} if status < 400 else {}
+            action = str(route) if route is not None else "(no such route)"
+            entry = AuditEntry(principal.key_id, action, about, status, exchange.request_id)
+            await asyncio.to_thread(self._tell, tenant_id, entry, refusal)
 
     def _opens_metrics(self, key: str) -> bool:
         expected = self._metrics_key
@@ -210,8 +236,12 @@ class Access:
         )
 
 
-def _allow(principal: Principal, route: RuledRoute) -> None:
-    """Raise the 403 of a key that does not open this route."""
+def _allow(principal: Principal, route: RuledRoute | None) -> None:
+    """Raise the 401 of a key that opens nothing any more, the 403 of one that does not open this route."""
+    if principal.lapsed:
+        raise _unknown_key()
+    if route is None:
+        return
     rule = route.rule
     if not rule.scopes & principal.scopes:
         raise _closed(principal, rule)
@@ -273,6 +303,14 @@ async def _cut_short(scope: Scope, receive: Receive, exchange: _Exchange) -> Non
         problem = _stopping()
         data = json.dumps({"status": problem.status_code, "code": problem.code, "detail": problem.detail})
         await exchange({"type": "http.response.body", "body": f"event: error\ndata: {data}\n\n".encode()})
+
+
+def _unknown_key() -> Problem:
+    return _unauthorized("This key is unknown, revoked or expired.")
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
 
 
 def _stopping() -> Problem:

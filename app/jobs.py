@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from app.audit import note
+from app.idempotency import note_job
 from ingest import Database
 
 JobKind = Literal["ingest", "replace", "train", "build_dataset", "evaluate", "gate"]
@@ -122,6 +124,8 @@ class JobStore:
             "INSERT INTO job_documents (job_id, position, document_id, bytes) VALUES (?, ?, ?, ?)",
             [(job_id, position, *document) for position, document in enumerate(documents.items())],
         )
+        note_job(connection, job_id)
+        note(job_id=job_id)
         return job_id
 
     def get(self, job_id: str) -> Job | None:

@@ -11,8 +11,10 @@ from fastapi import FastAPI
 
 from app.access import Access
 from app.problems import install_problem_handlers
+from app.replay import Idempotency
 from app.routes import (
     adapters,
+    audit,
     backup,
     datasets,
     documents,
@@ -58,6 +60,7 @@ ROUTERS = tuple(
         tenants,
         keys,
         usage,
+        audit,
         backup,
     )
 )
@@ -86,6 +89,7 @@ def create_app(service: Service) -> FastAPI:
     app.openapi = lambda: _complete(describe())  # type: ignore[method-assign]
     install_problem_handlers(app)
     settings = service.settings
+    app.add_middleware(Idempotency, open_store=service.idempotency)  # inside of what is added after it
     app.add_middleware(
         Access,
         principal=service.directory.keys.principal,
@@ -94,6 +98,7 @@ def create_app(service: Service) -> FastAPI:
         metrics=service.metrics,
         metrics_key=settings.metrics_key.get_secret_value() if settings.metrics_key else None,
         allowances=service.allowances,
+        tell=service.tell,
         draining=service.draining,
         slow_seconds=settings.slow_request_seconds,
     )

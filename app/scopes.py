@@ -129,6 +129,9 @@ RULES: dict[str, Rule] = {
     # the tenant
     "GET /policy": _rule("train", "admin"),
     "PUT /policy": _ADMIN,
+    "GET /audit": _ADMIN,
+    "GET /audit/verification": _ADMIN,
+    "GET /tenants/{tenant_id}/audit": _TENANT,
     "GET /usage": _rule("ask", "ingest", "train", by_collection=True),
     "GET /tenants/{tenant_id}/usage": _TENANT,
     "GET /tenants/{tenant_id}/keys": _TENANT,
@@ -150,6 +153,9 @@ RULES: dict[str, Rule] = {
 """``METHOD /template`` → what opens it. A route that is missing here keeps the service from starting."""
 
 
+_QUESTIONS = frozenset({"POST /search", "POST /ask", "POST /v1/chat/completions"})
+
+
 def spread(scopes: Iterable[TenantScope]) -> frozenset[Scope]:
     """Scopes with those they imply: `admin` is all of a tenant's."""
     named = frozenset(scopes)
@@ -165,6 +171,25 @@ class RuledRoute:
     pattern: re.Pattern[str]
     rule: Rule
 
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes anything: what an audit log tells of."""
+        return self.method != "GET" and str(self) not in _QUESTIONS
+
+    def ids(self, path: str) -> dict[str, str]:
+        """What a path of this route names."""
+        match = self.pattern.match(path)
+        return {name: value for name, value in match.groupdict().items() if value} if match else {}
+
+
+def takes_idempotency_key(route: RuledRoute) -> bool:
+    """Whether a route can be sent again under a key: those that make something of a tenant's. Not keys: they are shown
+    once."""
+    return route.method == "POST" and route.changes and OPERATOR not in route.rule.scopes
+
 
 class Rulebook:
     """The rules of an application's routes, found by method and path as its router finds them.
@@ -178,7 +203,7 @@ class Rulebook:
 
     def __init__(self, routers: Sequence[APIRouter]) -> None:
         self._routes = list(_ruled(routers))
-        unused = RULES.keys() - {f"{route.method} {route.path}" for route in self._routes}
+        unused = RULES.keys() - {str(route) for route in self._routes}
         if unused:
             raise LookupError(f"app.scopes has rules of routes that are not there: {', '.join(sorted(unused))}")
 

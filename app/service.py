@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import resource
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,12 @@ from pathlib import Path
 
 from adapters import Engine
 from adapters.errors import AdapterError
+from app.audit import AuditEntry
 from app.background_writer import BackgroundWriter
 from app.backup import backup, sweep_staging
 from app.completion import EngineCompletion
 from app.dataset_build import DatasetBuilds
+from app.idempotency import IdempotencyStore
 from app.ingestion import Ingestion
 from app.job_worker import JobWorker
 from app.jobs import Backlog
@@ -44,6 +47,7 @@ from ingest import (
     Corpus,
     CrossEncoderReranker,
     Database,
+    DatabaseClosed,
     Embedder,
     IndexOptions,
     ParseLimits,
@@ -234,6 +238,23 @@ class Service:
             found.append(await asyncio.to_thread(self._tokens, tenant_id, limits.tokens_per_day))
         return found
 
+    def tell(self, tenant_id: str, entry: AuditEntry, refusal: bool = False) -> None:
+        """Write an entry into a tenant's audit log; one that cannot be written is logged."""
+        workspace = self.workspaces.get(tenant_id)
+        if workspace is None:
+            return
+        try:
+            (workspace.audit.add_refusal if refusal else workspace.audit.add)(entry)
+        except DatabaseClosed:  # the tenant is gone
+            pass
+        except (sqlite3.Error, OSError):
+            _log.exception("an action is missing from the audit log", extra={"tenant": tenant_id})
+
+    def idempotency(self, tenant_id: str) -> IdempotencyStore | None:
+        """A tenant's requests that are recognised when sent again; None when the tenant is gone."""
+        workspace = self.workspaces.get(tenant_id)
+        return None if workspace is None else workspace.idempotency
+
     def _tokens(self, tenant_id: str, limit: int) -> Allowance:
         workspace = self.workspaces.get(tenant_id)
         left = limit if workspace is None else max(0, limit - workspace.usage.today().tokens)
@@ -278,6 +299,7 @@ class Service:
                 tenant_id, database, corpus, self.directory, self._backlog, self._parser, self.worker.stopping, limits
             ),
             limits=limits,
+            idempotency_seconds=self.settings.idempotency_hours * 3600,
             english_only=BUILTIN in (self.settings.model, self.settings.embedder),
             retrieval=RetrievalOptions(self.settings.retrieval_mode, candidates=self.settings.rerank_candidates),
             retention=Retention(self.settings.answers_kept, self.settings.answers_days, self.settings.feedback_kept),

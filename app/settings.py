@@ -153,6 +153,9 @@ class Settings(BaseSettings):
     limit_training_minutes_per_day: int | None = Field(
         None, ge=0, description="Minutes of training of one tenant in a day (UTC)."
     )
+    idempotency_hours: float = Field(
+        24.0, gt=0, description="Hours for which a request with an `Idempotency-Key` is recognised when sent again."
+    )
     metrics_key: SecretStr | None = Field(
         None,
         description="Key that opens `GET /metrics` and nothing else, 16 characters or more; the admin key does too.",

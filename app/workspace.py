@@ -15,7 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from adapters import AdapterRef, AdapterRegistry, pinned_in
+from app.audit import AUDIT_MIGRATIONS, AuditLog
 from app.datasets import DATASET_MIGRATIONS, DatasetStore
+from app.idempotency import IDEMPOTENCY_MIGRATIONS, IdempotencyStore
 from app.ingestion import Ingestion
 from app.jobs import JOB_MIGRATIONS
 from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention
@@ -45,6 +47,7 @@ class Workspace:
         wake_writer: told when there are answers to write.
         wake_usage_writer: told when there is use to write.
         limits: what this tenant may have and do now.
+        idempotency_seconds: how long a request is recognised when it is sent again.
         in_shadow: takes what is to be answered again, unseen: see `app.life.shadow`.
     """
 
@@ -61,6 +64,7 @@ class Workspace:
         in_shadow: Callable[..., None] = lambda *_: None,
         wake_usage_writer: Callable[[UsageStore], None] = lambda _: None,
         limits: Callable[[], Limits] = Limits,
+        idempotency_seconds: float = 86_400.0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
@@ -83,6 +87,8 @@ class Workspace:
                 "gates": GATE_MIGRATIONS,
                 "trials": TRIAL_MIGRATIONS,
                 "usage": USAGE_MIGRATIONS,
+                "audit": AUDIT_MIGRATIONS,
+                "idempotency": IDEMPOTENCY_MIGRATIONS,
             },
         )
         self.corpus = make_corpus(self.database)
@@ -96,6 +102,8 @@ class Workspace:
         self.evaluations = EvaluationStore(self.database)
         self.gates = GateStore(self.database)
         self.trials = Trials(self.database, self.adapters, self.policy)
+        self.audit = AuditLog(self.database)
+        self.idempotency = IdempotencyStore(self.database, idempotency_seconds)
         self.usage = UsageStore(self.database, wake_usage_writer)
         self.answers = AnswerStore(
             self.database, retention, lambda: self.policy.current.keep_answers, wake_writer, self.trials.look

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Response
 
+from app.audit import note
 from app.key_schemas import (
     AdminKeyRequest,
     KeyCreated,
@@ -101,12 +102,14 @@ async def _list(service: Service, owner: str | None) -> KeyList:
 
 async def _add(service: Service, owner: str | None, terms: KeyTerms) -> KeyCreated:
     key_id, key = await asyncio.to_thread(service.directory.keys.add, owner, terms)
+    note(made_key_id=key_id)
     return KeyCreated(id=key_id, api_key=key)
 
 
 async def _rotate(service: Service, owner: str | None, key_id: str, body: RotateRequest) -> KeyRotated:
     rotate: Callable[..., tuple[str, str, float]] = service.directory.keys.rotate
     new_id, key, ends = await _known(asyncio.to_thread(rotate, owner, key_id, body.overlap_seconds))
+    note(made_key_id=new_id)
     return KeyRotated.model_validate({"id": new_id, "api_key": key, "replaces": key_id, "old_expires_at": ends})
 
 

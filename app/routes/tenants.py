@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Response
 
+from app.audit import note_tenant
 from app.problems import Problem, not_found
 from app.routes.dependencies import CurrentService, ManagedTenant
 from app.schemas import TenantCreated, TenantList, TenantRequest, TenantResponse
@@ -24,6 +25,7 @@ async def create(body: TenantRequest, service: CurrentService) -> TenantCreated:
         tenant, key = await asyncio.to_thread(service.directory.create, body.name)
     except TenantExists as error:
         raise Problem(409, "tenant_exists", str(error)) from error
+    note_tenant(tenant.id)
     return TenantCreated(id=tenant.id, name=tenant.name, created_at=tenant.created_at, api_key=key)
 
 

@@ -1,0 +1,114 @@
+"""`Idempotency-Key`: the same request sent twice is done once, and answered twice with the same answer.
+
+What is kept of it in the tenant's database. What a crash interrupted is done again unless it had begun a job, which is
+then named: the job's row and the key's are of one transaction. Knows rows; `app.replay` knows the requests.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from ingest import Database
+
+IDEMPOTENCY_MIGRATIONS = [
+    """
+    CREATE TABLE idempotency (
+        key TEXT PRIMARY KEY,
+        fingerprint TEXT NOT NULL,       -- of the request
+        created_at REAL NOT NULL,
+        job_id TEXT,                     -- begun for it
+        status INTEGER,                  -- of the answer; NULL while there is none
+        headers TEXT,                    -- JSON: [[name, value], ...]
+        body BLOB
+    );
+    CREATE INDEX idempotency_by_age ON idempotency(created_at);
+    """
+]
+_claimed: ContextVar[str | None] = ContextVar("idempotency_key", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer as it was sent."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class KeyReused(Exception):
+    """The key stands for another request."""
+
+
+class Interrupted(Exception):
+    """The service ended after it had begun a job for this key, and before it answered."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+
+@contextmanager
+def claiming(key: str) -> Iterator[None]:
+    """Within the block, jobs that are added are noted as begun for a claimed key."""
+    token = _claimed.set(key)
+    try:
+        yield
+    finally:
+        _claimed.reset(token)
+
+
+def note_job(connection: sqlite3.Connection, job_id: str) -> None:
+    """Keep, inside the transaction that adds a job, that it was begun for the key of the request at hand, if any."""
+    if (key := _claimed.get()) is not None:
+        connection.execute("UPDATE idempotency SET job_id = ? WHERE key = ?", (job_id, key))
+
+
+class IdempotencyStore:
+    """The keys of one tenant; ``seconds``: how long they are kept."""
+
+    def __init__(self, database: Database, seconds: float) -> None:
+        self._database = database
+        self._seconds = seconds
+
+    def claim(self, key: str, fingerprint: str) -> KeptAnswer | None:
+        """The answer there is; None when the request is to be done now. No other claims the key meanwhile.
+
+        Raises:
+            KeyReused, Interrupted
+        """
+        with self._database.write() as connection:
+            now = time.time()
+            connection.execute("DELETE FROM idempotency WHERE created_at < ?", (now - self._seconds,))
+            row = connection.execute("SELECT * FROM idempotency WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                connection.execute(
+                    "INSERT INTO idempotency (key, fingerprint, created_at) VALUES (?, ?, ?)", (key, fingerprint, now)
+                )
+                return None
+        if row["fingerprint"] != fingerprint:
+            raise KeyReused
+        if row["status"] is not None:
+            return KeptAnswer(row["status"], json.loads(row["headers"]), row["body"])
+        if row["job_id"] is not None:
+            raise Interrupted(row["job_id"])
+        return None
+
+    def keep(self, key: str, answer: KeptAnswer) -> None:
+        """Keep the answer to a claimed request."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE idempotency SET status = ?, headers = ?, body = ? WHERE key = ?",
+                (answer.status, json.dumps(answer.headers), answer.body, key),
+            )
+
+    def release(self, key: str) -> None:
+        """Forget a claim for which nothing was begun: the request may be sent again."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM idempotency WHERE key = ? AND status IS NULL AND job_id IS NULL", (key,))
