@@ -1,7 +1,8 @@
 """What each stage of retrieval finds: `make bench NAME=retrieval`.
 
 One corpus over the paragraphs of SQuAD v1.1 dev (a document each, as the service splits and titles them), the same
-questions through every mode; the same questions made terse, as people type into a search box (see `terse`); other sets
+questions through every mode; the same questions made terse by rule (see `terse`), and some as people type them into a
+search box, in few words and other words than the paragraph's (`questions/dev36-searches.json`); other sets
 (`--others`); and the Chinese CMRC set by hybrid search, where a passage counts that holds an answer's text. Elsewhere a
 passage counts when it overlaps an answer's place. `hybrid_least_margin` is how far hybrid stands above the better of
 dense and keyword search in recall@5 where that is least. The reranker is the embedded one; without its weights the
@@ -48,6 +49,7 @@ _CMRC_QUESTIONS = {True: 200, False: 1412}
 _OTHERS = ("squad-v2.0-dev23.json", "squadshifts-amazon.json")
 _OTHER_QUESTIONS = 1000
 _TERSE_WORDS = 3
+_SEARCHES = Path(__file__).parent / "questions" / "dev36-searches.json"  # by a question's id, the same as a web search
 _FIRST_STAGES = ("dense", "keyword", "hybrid")
 _AT_ONCE = 64
 _MODES = {
@@ -119,6 +121,7 @@ def main() -> None:
             sets = {"dev36": {name: result[name] for name in _FIRST_STAGES}}
             shortened = [replace(question, question=terse(question.question)) for question in asked]
             sets["dev36-terse"] = _figures(stored, shortened, _FIRST_STAGES, reranker)
+            sets["dev36-searches"] = _figures(stored, _searches(squad), _FIRST_STAGES, reranker)
             for name in others:
                 file = given.data / name
                 questions = _asked(file, min(given.questions or _OTHER_QUESTIONS, _OTHER_QUESTIONS))
@@ -139,6 +142,12 @@ def terse(question: str) -> str:
     words = keyword_index.telling_words(question)
     kept = sorted(sorted(range(len(words)), key=lambda i: -len(words[i]))[:_TERSE_WORDS])
     return " ".join(words[i].lower() for i in kept)
+
+
+def _searches(squad: Path) -> list[Question]:
+    """The questions that stand in `_SEARCHES`, in the words that stand there."""
+    words: dict[str, str] = json.loads(_SEARCHES.read_text())
+    return [replace(question, question=words[question.id]) for question in read_squad(squad) if question.id in words]
 
 
 def _margin(figures: dict[str, Any]) -> float:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import DATA, interleaved, report, timed
-from ingest import DOCUMENT_MIGRATIONS, Database, IndexOptions, SentenceTransformerEmbedder
+from ingest import DOCUMENT_MIGRATIONS, Database, IndexOptions, make_embedder
 from ingest.live_index import EXACT_UP_TO, LiveIndex
 from ingest.vector_index import VectorIndex
 from ingest.vector_store import StoredVectors
@@ -55,7 +55,7 @@ class Measured:
 def real_vectors(data: Path, count: int, cache: Path | None) -> Vectors:
     """Embeddings of ``count`` sentences of a question set: float32 ``[count, dimension]``, kept in ``cache``."""
     content = data.read_bytes()
-    embedder = SentenceTransformerEmbedder()
+    embedder = make_embedder()
     name = hashlib.sha256(content + f"{count} {embedder.fingerprint}".encode()).hexdigest()[:16] + ".npy"
     if cache is not None and (cache / name).is_file():
         kept: Vectors = np.load(cache / name)

@@ -31,12 +31,13 @@ from ingest import (
     METHODS,
     Corpus,
     Database,
+    Embedder,
     Method,
     NewDocument,
     ParserProcess,
     RetrievalOptions,
-    SentenceTransformerEmbedder,
     SplitConfig,
+    make_embedder,
 )
 
 DEPTH = 20
@@ -69,7 +70,7 @@ def main() -> None:
     asked = [q for q in read_squad(given.data) if q.answerable and q.article in articles]
     wanted = min(given.questions, 200) if given.quick else given.questions
     questions = random.Random(0).sample(asked, min(wanted, len(asked)))
-    embedder = SentenceTransformerEmbedder()
+    embedder = make_embedder()
     documents = documents_of(articles, "article")
     found: dict[Method, Measured] = {
         method: measure(SplitConfig(given.size, method=method), documents, questions, embedder)
@@ -83,7 +84,7 @@ def measure(
     config: SplitConfig,
     documents: Sequence[SourceDocument],
     questions: Sequence[Question],
-    embedder: SentenceTransformerEmbedder,
+    embedder: Embedder,
 ) -> Measured:
     """Ingest the documents by one method and search with every question."""
     with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:

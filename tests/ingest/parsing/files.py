@@ -79,6 +79,27 @@ def workbook(sheets: Mapping[str, Iterable[Sequence[Any]]]) -> bytes:
     return content.getvalue()
 
 
+def tall_workbook(rows: int) -> bytes:
+    """A sheet of so many rows with a number and a text each, written without a library: it takes seconds."""
+    content = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(workbook({"Sheet": [["id", "name"]]}))) as small,
+        zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as tall,
+    ):
+        for name in small.namelist():
+            if not name.startswith("xl/worksheets/"):
+                tall.writestr(name, small.read(name))
+                continue
+            with tall.open(name, "w") as sheet:
+                sheet.write(b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>')
+                for row in range(1, rows + 1):
+                    text = f"<is><t>name {row}</t></is>"
+                    cells = f'<c r="A{row}"><v>{row}</v></c><c r="B{row}" t="inlineStr">{text}</c>'
+                    sheet.write(f'<row r="{row}">{cells}</row>'.encode())
+                sheet.write(b"</sheetData></worksheet>")
+    return content.getvalue()
+
+
 def slides(fill: Any) -> bytes:
     """A PPTX that ``fill(presentation)`` wrote."""
     presentation = pptx.Presentation()

@@ -16,7 +16,7 @@ import pytest
 from ingest.errors import UnreadableDocument
 from ingest.parsing.dispatch import parse
 from ingest.parsing.isolated import ParserProcess
-from tests.ingest.parsing.files import PARAGRAPH, pdf, word
+from tests.ingest.parsing.files import PARAGRAPH, pdf, tall_workbook, word
 
 
 @pytest.fixture
@@ -137,3 +137,20 @@ def test_html_nested_without_end_costs_no_more_than_a_refusal(parser: ParserProc
     with contextlib.suppress(UnreadableDocument):
         assert "bottom" in parser.parse("deep.html", deep).text
     assert parser.parse("a.txt", b"next").text == "next"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_a_table_of_a_million_rows_is_refused_before_it_takes_the_memory(kind: str) -> None:
+    rows = 1_000_000
+    content = b"id,name\n" + b"".join(b"%d,name %d\n" % (i, i) for i in range(rows)) if kind == "csv" else b""
+    parser = ParserProcess()
+    try:
+        with pytest.raises(UnreadableDocument, match="more than 200000 rows; split it into several files"):
+            parser.parse(f"a.{kind}", content or tall_workbook(rows))
+        assert parser.pid is not None, "the child is still there: it was a limit, not the kernel, that ended it"
+        with open(f"/proc/{parser.pid}/status") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))  # KiB
+        assert peak < 512 * 1024
+    finally:
+        parser.close()
