@@ -91,11 +91,14 @@ def upload(page: Any) -> None:
 def adapters(page: Any) -> None:
     page.get_by_role("heading", name="finance").wait_for()
     page.get_by_text("Upload a version").click()
+    page.get_by_text("Ask the gate").first.click()
+    page.get_by_text("What happened").click()
 
 
 def training(page: Any) -> None:
     page.get_by_text("Train a version").click()
-    page.get_by_label("Training set").wait_for()
+    page.get_by_label("Training set", exact=True).wait_for()
+    page.get_by_text("Training sets").click()
 
 
 def evaluation(page: Any) -> None:
@@ -106,6 +109,10 @@ def evaluation(page: Any) -> None:
 
 def health(page: Any) -> None:
     page.locator(".fact").first.wait_for()
+
+
+def figures(page: Any) -> None:
+    page.get_by_role("heading", name="Requests by route").wait_for()
 
 
 def admin(page: Any) -> None:
@@ -130,6 +137,7 @@ VIEWS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "training": ("#/adapters", training),
     "evaluation": ("#/evaluation", evaluation),
     "health": ("#/health", health),
+    "figures": ("#/health", figures),
     "admin": ("#/admin", admin),
     "door": ("", door),
 }
@@ -140,7 +148,7 @@ def test_no_view_keeps_anyone_out_or_runs_off_a_phone(
     open_page: OpenPage, server: LocalServer, key: str, name: str
 ) -> None:
     address, prepare = VIEWS[name]
-    whose = {"admin": server.admin_key, "door": None}.get(name, key)
+    whose = {"admin": server.admin_key, "figures": server.admin_key, "door": None}.get(name, key)
     for theme, size in (("light", {"width": 1200, "height": 850}), ("dark", {"width": 360, "height": 740})):
         page = open_page(whose, address, color_scheme=theme, viewport=size)
         prepare(page)

@@ -1,10 +1,12 @@
-// Adapters: their versions, which one answers, promote, roll back, upload.
+// Adapters: their versions, which one answers, promote, roll back, try out, upload; training and its sets.
 import { call, get, post, remove } from "../api.js";
 import { bytes, number, t, when } from "../i18n.js";
 import { attempt, Confirm, Empty, Field, Loading, Note, useLoaded } from "../parts/basics.js";
+import { Datasets } from "../parts/datasets.js";
 import { Icon } from "../parts/icons.js";
 import { Lineage } from "../parts/lineage.js";
 import { Training } from "../parts/training.js";
+import { Trial } from "../parts/trial.js";
 import { has } from "../session.js";
 import { html, useState } from "../vendor/preact-htm.js";
 
@@ -24,7 +26,7 @@ function Versions({ adapter, act }) {
   </table>`;
 }
 
-function Adapter({ adapter, act, onDelete }) {
+function Adapter({ adapter, act, reload, onDelete }) {
   const { name, active } = adapter;
   return html`<section class="card stack" aria-label=${name}>
     <div class="row spread">
@@ -39,6 +41,7 @@ function Adapter({ adapter, act, onDelete }) {
     </div>
     <div class="scroll" tabindex="0" role="group" aria-label=${t("adapters.versions", { name })}><${Versions} adapter=${adapter} act=${act} /></div>
     <${Lineage} adapter=${adapter} />
+    <${Trial} adapter=${adapter} act=${act} reload=${reload} />
   </section>`;
 }
 
@@ -85,8 +88,9 @@ export function Adapters() {
         ${data.default !== "base" && html`<button class="compact" onClick=${() => act(() => call("PUT", "/adapters/default", { json: { name: "base" } }), t("adapters.defaulted", { name: "base" }))}>${t("adapters.base")}</button>`}
       </section>
       ${data.adapters.length === 0 && html`<div class="card"><${Empty} title=${t("adapters.none")}><p>${t("adapters.none.text")}</p><//></div>`}
-      ${data.adapters.map((adapter) => html`<${Adapter} key=${adapter.name} adapter=${adapter} act=${act} onDelete=${setLeaving} />`)}
+      ${data.adapters.map((adapter) => html`<${Adapter} key=${adapter.name} adapter=${adapter} act=${act} reload=${reload} onDelete=${setLeaving} />`)}
       <${Training} onEnd=${reload} />
+      <${Datasets} />
       <${UploadVersion} act=${act} />`}
     ${leaving && html`<${Confirm} title=${t("adapters.delete.title")} text=${t("adapters.delete.text", { name: leaving })} action=${t("delete")}
       onYes=${() => act(() => remove(`/adapters/${leaving}`), t("adapters.deleted"))} onClose=${() => setLeaving(null)} />`}

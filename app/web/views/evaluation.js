@@ -4,6 +4,7 @@ import { number, percent, t, when } from "../i18n.js";
 import { attempt, Bar, Empty, Field, Note, useLoaded } from "../parts/basics.js";
 import { BarChart } from "../parts/charts.js";
 import { AdapterPicker, useChoices } from "../parts/options.js";
+import { QuestionFile, readQuestions } from "../parts/question-set.js";
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
 
 const STATE = { succeeded: "good", failed: "bad", running: "accent" };
@@ -56,15 +57,13 @@ function Start({ onStarted }) {
   const start = async (event) => {
     event.preventDefault();
     await attempt(async () => {
-      const set = JSON.parse(await file.text());
-      const questions = Array.isArray(set) ? { questions: set } : { ...(set.data ? { data: set.data } : { questions: set.questions }) };
-      const body = { ...questions, name: file.name, limit: limit === "" ? undefined : Number(limit), adapter: adapter || undefined };
+      const body = { ...(await readQuestions(file)), name: file.name, limit: limit === "" ? undefined : Number(limit), adapter: adapter || undefined };
       onStarted((await post("/evaluate", body)).evaluation_id);
     }, t("evaluation.started"));
   };
   return html`<form class="card stack" onSubmit=${start}>
     <div class="fields">
-      <${Field} label=${t("evaluation.set")} hint=${t("evaluation.set.hint")}>${(id) => html`<input id=${id} type="file" accept=".json" required onChange=${(event) => setFile(event.target.files[0] ?? null)} />`}<//>
+      <${QuestionFile} onChange=${setFile} />
       <${AdapterPicker} found=${found} value=${adapter} label=${t("evaluation.adapter")} onChange=${setAdapter} />
       <${Field} label=${t("evaluation.limit")}>${(id) => html`<input id=${id} type="number" min="1" value=${limit} onInput=${(event) => setLimit(event.target.value)} />`}<//>
     </div>

@@ -2,7 +2,9 @@
 import { get } from "../api.js";
 import { number, t, when } from "../i18n.js";
 import { Loading, Note, useLoaded, useRepeated } from "../parts/basics.js";
+import { BarChart } from "../parts/charts.js";
 import { session } from "../session.js";
+import { readMetrics } from "../metrics.js";
 import { html } from "../vendor/preact-htm.js";
 
 async function readiness() {
@@ -11,7 +13,10 @@ async function readiness() {
 }
 
 async function load() {
-  if (session.get().role === "admin") return { ready: await readiness() };
+  if (session.get().role === "admin") {
+    const [ready, metrics] = await Promise.all([readiness(), readMetrics()]);
+    return { ready, metrics };
+  }
   const [ready, jobs, adapters, documents] = await Promise.all([readiness(), get("/jobs?limit=8"), get("/adapters"), get("/documents?limit=1")]);
   const [queued, running] = await Promise.all(["queued", "running"].map((state) => get(`/jobs?limit=1&state=${state}`)));
   const versions = adapters.adapters.flatMap((adapter) => adapter.versions.map((version) => ({ ...version, name: adapter.name })));
@@ -20,6 +25,36 @@ async function load() {
 
 const Fact = ({ label, value, kind = "" }) => html`<div class="card fact"><dt>${label}</dt><dd class=${kind}>${value}</dd></div>`;
 const JOB = { succeeded: "good", failed: "bad", running: "accent", queued: "", cancelled: "" };
+
+const mega = (value) => `${number(value / 1e6)} MB`;
+const milliseconds = (value) => (value === null ? "–" : `${number(1000 * value, value < 0.1 ? 1 : 0)} ms`);
+
+function Seconds({ title, rows }) {
+  const told = rows.filter(({ count }) => count > 0).sort((a, b) => b.count - a.count).slice(0, 10);
+  if (told.length === 0) return null;
+  const most = Math.max(...told.map(({ p95 }) => 1000 * p95)) || 1;
+  return html`<section class="card stack"><h2>${title}</h2>
+    <${BarChart} label=${t("health.p95", { title })} most=${most} rows=${told.map(({ group, p95 }) => ({ name: group, value: 1000 * p95 }))} />
+    <p class="small soft">${t("health.p95", { title })}</p>
+    <div class="scroll" tabindex="0" role="group" aria-label=${title}><table><thead><tr><th>${title}</th>${["count", "p50", "p95"].map((name) => html`<th class="right" key=${name}>${t(`health.${name}.short`)}</th>`)}</tr></thead>
+    <tbody>${told.map(({ group, count, p50, p95 }) => html`<tr key=${group}><th scope="row"><code class="break">${group}</code></th><td class="right number">${number(count)}</td><td class="right number">${milliseconds(p50)}</td><td class="right number">${milliseconds(p95)}</td></tr>`)}</tbody></table></div>
+  </section>`;
+}
+
+// What the admin sees of the whole service: queue, batches, memory, and how long answers take.
+function Figures({ metrics: { value, seconds } }) {
+  const steps = value("engine_steps_total");
+  return html`<dl class="facts-grid">
+      <${Fact} label=${t("health.waiting")} value=${number(value("engine_rows", { state: "waiting" }))} />
+      <${Fact} label=${t("health.answering")} value=${number(value("engine_rows", { state: "running" }))} />
+      <${Fact} label=${t("health.batch")} value=${steps ? number(value("engine_step_rows_total") / steps, 1) : "–"} />
+      <${Fact} label=${t("health.resident")} value=${number(value("adapters_resident"))} />
+      <${Fact} label=${t("health.adapter.memory")} value=${`${mega(value("adapters_resident_bytes"))} / ${mega(value("adapters_budget_bytes"))}`} />
+      <${Fact} label=${t("health.answered")} value=${number(value("asks_total"))} />
+    </dl>
+    <${Seconds} title=${t("health.stages")} rows=${seconds("ask_stage_seconds", "stage")} />
+    <${Seconds} title=${t("health.routes")} rows=${seconds("http_request_seconds", "route")} />`;
+}
 
 export function Health() {
   const { data, problem, reload } = useLoaded(load, []);
@@ -37,6 +72,7 @@ export function Health() {
         <${Fact} label=${t("health.queued")} value=${number(data.queued)} />
         <${Fact} label=${t("health.resident")} value=${`${number(data.resident.length)} / ${number(data.versions.length)}`} />`}
     </dl>
+    ${data.metrics && html`<${Figures} metrics=${data.metrics} />`}
     ${data.resident?.length > 0 && html`<section class="card stack"><h2>${t("health.memory")}</h2><div class="row">
       ${data.resident.map((each) => html`<span class="chip accent" key=${each.sha256}>${each.name}@${each.version}</span>`)}</div></section>`}
     ${data.jobs?.jobs.length > 0 && html`<section class="card stack"><h2>${t("health.jobs")}</h2>
