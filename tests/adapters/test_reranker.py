@@ -98,3 +98,14 @@ def test_a_calibration_never_turns_an_order_round() -> None:
     assert good.fused_weight >= 0
     bad = fit_calibration([np.array([-3.0, 1.0, 2.0])] * 2, cases)
     assert (bad.scale, bad.offset, bad.fused_weight) == (1.0, 0.0, 0.0)
+
+
+def test_the_first_stages_count_by_how_well_they_rank_within_a_question() -> None:
+    """The fused scores of one question are all above those of the other, and rank well within each."""
+    answers = (True, False, False)
+    high = RankingCase("?", ("a", "b", "c"), (0.9, 0.8, 0.75), answers)
+    low = RankingCase("?", ("a", "b", "c"), (0.3, 0.2, 0.15), answers)
+    fitted = fit_calibration([np.array([0.4, 0.5, 0.0]), np.array([0.5, 0.4, 0.6])], [high, low])
+    for case, own in ((high, [0.4, 0.5, 0.0]), (low, [0.5, 0.4, 0.6])):
+        order = fitted.scale * np.array(own) + fitted.fused_weight * np.array(case.fused)
+        assert int(order.argmax()) == 0
