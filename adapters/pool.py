@@ -2,7 +2,7 @@
 
 An adapter that no row holds is evicted least recently used first; a pinned one stays while there is any other way.
 What is not in memory waits for room in turns between share keys, and then for the disk, and holds up nobody else. Knows
-references and sizes; what loading means is handed in. Safe for many threads.
+references and sizes; what loading and letting go mean is handed in. Safe for many threads.
 """
 
 from __future__ import annotations
@@ -13,34 +13,53 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from adapters.engine import AdapterMemory, AdapterRef
-from adapters.errors import AdapterError, AdapterMemoryFull, InvalidAdapter, ModelUnavailable
+from adapters.errors import (
+    AdapterError,
+    AdapterMemoryFull,
+    InvalidAdapter,
+    ModelUnavailable,
+    UpstreamFailed,
+    UpstreamUnavailable,
+)
 from adapters.fair_queue import FairQueue
-from adapters.lora_stack import LoadedLora
 
 _log = logging.getLogger(__name__)
+_PASSES = (UpstreamUnavailable, UpstreamFailed)  # what may be over when the adapter is asked for again
+
+
+class Resident(Protocol):
+    """An adapter in memory, in whatever form its engine computes with."""
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds."""
+
+
+R = TypeVar("R", bound=Resident)
 
 
 @dataclass(eq=False)
-class Lease:
+class Lease(Generic[R]):
     """One row's hold on an adapter. Once it is ready, one of ``adapter`` and ``error`` is set."""
 
     key: str
-    ready: Callable[[Lease], None]
-    adapter: LoadedLora | None = None
+    ready: Callable[[Lease[R]], None]
+    adapter: R | None = None
     error: Exception | None = None
     over: bool = False
 
 
 @dataclass(eq=False)
-class _Load:
+class _Load(Generic[R]):
     """An adapter on its way into memory. A prefetch goes on without a lease."""
 
     ref: AdapterRef
     share_key: str
     prefetch: bool
-    leases: list[Lease] = field(default_factory=list)
+    leases: list[Lease[R]] = field(default_factory=list)
     size: int | None = None
 
     @property
@@ -48,7 +67,7 @@ class _Load:
         return self.prefetch or any(not lease.over for lease in self.leases)
 
 
-class AdapterPool:
+class AdapterPool(Generic[R]):
     """Resident adapters, by `AdapterRef.key`.
 
     Args:
@@ -56,16 +75,21 @@ class AdapterPool:
         size_of: bytes that it will take, without reading it.
         budget_bytes: what residents may hold together. An adapter that does not fit beside those that rows hold waits
             for them; one that never fits is refused.
+        let_go: told of each adapter that is no longer resident; it must not block.
     """
 
     def __init__(
-        self, load: Callable[[AdapterRef], LoadedLora], size_of: Callable[[AdapterRef], int], budget_bytes: int
+        self,
+        load: Callable[[AdapterRef], R],
+        size_of: Callable[[AdapterRef], int],
+        budget_bytes: int,
+        let_go: Callable[[R], None] = lambda _: None,
     ) -> None:
-        self._load, self._size_of, self._budget = load, size_of, budget_bytes
+        self._load, self._size_of, self._budget, self._let_go = load, size_of, budget_bytes, let_go
         self._change = threading.Condition()
-        self._queue: FairQueue[_Load] = FairQueue()
-        self._loads: dict[str, _Load] = {}
-        self._resident: OrderedDict[str, LoadedLora] = OrderedDict()  # least recently used first
+        self._queue: FairQueue[_Load[R]] = FairQueue()
+        self._loads: dict[str, _Load[R]] = {}
+        self._resident: OrderedDict[str, R] = OrderedDict()  # least recently used first
         self._held: Counter[str] = Counter()
         self._pinned: dict[str, int] = {}
         self._unwanted: set[str] = set()
@@ -75,7 +99,7 @@ class AdapterPool:
         self._thread: threading.Thread | None = None
         self._closing = False
 
-    def lease(self, ref: AdapterRef, ready: Callable[[Lease], None], share_key: str = "") -> Lease:
+    def lease(self, ref: AdapterRef, ready: Callable[[Lease[R]], None], share_key: str = "") -> Lease[R]:
         """Hold an adapter until `release`, loading it first if need be.
 
         Args:
@@ -83,7 +107,7 @@ class AdapterPool:
                 resident adapter, else by the pool's thread; not after a `release`. It must not block.
             share_key: whose turn it uses among the loads that wait.
         """
-        lease = Lease(ref.key, ready)
+        lease: Lease[R] = Lease(ref.key, ready)
         with self._change:
             if (adapter := self._resident.get(ref.key)) is not None:
                 self._counts["hits"] += 1
@@ -97,7 +121,7 @@ class AdapterPool:
         ready(lease)
         return lease
 
-    def release(self, lease: Lease) -> None:
+    def release(self, lease: Lease[R]) -> None:
         """Give a lease back. Idempotent."""
         with self._change:
             if not lease.over and lease.adapter is not None:
@@ -185,7 +209,7 @@ class AdapterPool:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
-    def _queue_load(self, ref: AdapterRef, share_key: str, *, prefetch: bool = False) -> _Load:
+    def _queue_load(self, ref: AdapterRef, share_key: str, *, prefetch: bool = False) -> _Load[R]:
         load = self._loads.get(ref.key)
         if load is None:
             load = self._loads[ref.key] = _Load(ref, share_key, prefetch)
@@ -216,7 +240,8 @@ class AdapterPool:
                 if not load.wanted:
                     del self._loads[load.ref.key]
                     continue
-            began, adapter = time.perf_counter(), None
+            began = time.perf_counter()
+            adapter: R | None = None
             if error is None:
                 try:
                     adapter = self._load(load.ref)
@@ -224,7 +249,7 @@ class AdapterPool:
                     error = raised if isinstance(raised, AdapterError) else _unexpected(raised)
             self._finish(load, adapter, error, time.perf_counter() - began)
 
-    def _refusal(self, load: _Load) -> AdapterError | None:
+    def _refusal(self, load: _Load[R]) -> AdapterError | None:
         """Why a load whose turn it is cannot even begin."""
         if self._closing:
             return ModelUnavailable("The engine is shutting down; ask again.")
@@ -234,7 +259,7 @@ class AdapterPool:
             return error
         return None
 
-    def _finish(self, load: _Load, adapter: LoadedLora | None, error: Exception | None, seconds: float) -> None:
+    def _finish(self, load: _Load[R], adapter: R | None, error: Exception | None, seconds: float) -> None:
         key = load.ref.key
         with self._change:
             del self._loads[key]
@@ -247,7 +272,9 @@ class AdapterPool:
                 self._held[key] += len(waiting)
                 if key in self._pinned:
                     self._pinned[key] = adapter.bytes
-            elif self._pinned.pop(key, None) is not None:
+            elif (
+                not isinstance(error, UpstreamUnavailable | UpstreamFailed) and self._pinned.pop(key, None) is not None
+            ):
                 _log.warning("a pinned adapter cannot be loaded and is pinned no longer: %s", error)
             for lease in waiting:
                 lease.adapter, lease.error = adapter, error
@@ -276,7 +303,7 @@ class AdapterPool:
         if room < 0 and needed:
             return False
         for key in victims:
-            del self._resident[key]
+            self._let_go(self._resident.pop(key))
             self._unwanted.discard(key)
         self._counts["evictions"] += len(victims)
         return room >= 0

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,6 @@ from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
 from adapters.base_model import READER_FOLDER, READER_NAME, ReaderBase, load_reader_base, reader_dtype
 from adapters.engine import (
     AdapterFacts,
-    AdapterMemory,
     AdapterRef,
     Deliver,
     Done,
@@ -34,16 +33,14 @@ from adapters.engine import (
     Submission,
     Token,
 )
-from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, NotSupported, QueueFull, RequestTooLong
-from adapters.fair_queue import FairQueue
+from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, NotSupported, RequestTooLong
 from adapters.kinds import AdapterFiles
 from adapters.lora_stack import LoadedLora
-from adapters.pool import AdapterPool, Lease
+from adapters.pooled import CLOSING, PooledEngine, PooledRow
 from adapters.row_changes import RowChanges, changed_segments, linear_weight, load_adapter
 from adapters.row_lora import BatchComposition, Plan, put_row_lora, segments_of
 from adapters.spans import Calibration, Window, best_span, windows_of
 from adapters.squad import normalize_answer
-from adapters.under_way import UnderWay
 from adapters.validation import check_effect, check_fits, read_adapter, tensor_bytes
 
 _log = logging.getLogger(__name__)
@@ -55,22 +52,16 @@ _PROBE = ("What does the probe measure?", "The probe measures whether an adapter
 
 
 @dataclass(eq=False, kw_only=True)
-class _Reading(UnderWay):
+class _Reading(PooledRow[LoadedLora]):
     """A row under way: its windows not yet read, and the best span of each passage so far."""
 
-    forget: Callable[[_Reading], None]
     question: list[int]
     passages: list[Any]  # tokenizers.Encoding
     waiting: deque[tuple[int, Window]]
     left: list[int]
     best: list[tuple[int, int, float] | None]
-    lease: Lease | None = None
     prompt_tokens: int = 0
     ended: bool = False
-
-    def cancel(self) -> None:
-        super().cancel()
-        self.forget(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +76,10 @@ class _Pair:
 
     @property
     def adapter(self) -> LoadedLora | None:
-        return self.reading.lease.adapter if self.reading.lease else None
+        return self.reading.adapter
 
 
-class ReaderEngine:
+class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
     """Implements `adapters.engine.Engine` over the embedded base.
 
     Args:
@@ -107,20 +98,15 @@ class ReaderEngine:
         max_waiting: int = 512,
         batch_tokens: int = 8192,
     ) -> None:
+        super().__init__(adapter_budget_bytes, max_waiting)
         self._folder = reader
         self._dtype = reader_dtype(dtype)
-        self._max_waiting = max_waiting
         self._batch_tokens = batch_tokens
-        self._pool = AdapterPool(self._load_adapter, self._bytes_of, adapter_budget_bytes)
         self._composition = BatchComposition()
         self._forward_lock = threading.Lock()
-        self._change = threading.Condition()
-        self._queue: FairQueue[_Reading] = FairQueue()
-        self._loading: set[_Reading] = set()  # whose adapter is not in memory yet
         self._rows = self._waiting = 0  # rows under way; those of them that were not begun
         self._steps = self._step_rows = 0
         self._thread: threading.Thread | None = None
-        self._closing = False
         self._failure: str | None = None
         self._base: ReaderBase | None = None
 
@@ -173,27 +159,6 @@ class ReaderEngine:
         check_effect(self._probe(None), self._probe(adapter))
         return AdapterFacts(sha256, (folder / ADAPTER_WEIGHTS).stat().st_size, files.rank, files.targets, files.kind)
 
-    def prepare(self, adapter: AdapterRef) -> None:
-        self._loaded()
-        self._pool.prepare(adapter)
-
-    def prefetch(self, adapter: AdapterRef, share_key: str = "") -> None:
-        if self._base is not None:
-            self._pool.prefetch(adapter, share_key)
-
-    def pin(self, adapter: AdapterRef) -> None:
-        self._loaded()
-        self._pool.pin(adapter)
-
-    def unpin(self, adapter: AdapterRef) -> None:
-        self._pool.unpin(adapter.key)
-
-    def unload(self, adapter: AdapterRef) -> None:
-        self._pool.unload(adapter.key)
-
-    def adapter_memory(self) -> AdapterMemory:
-        return self._pool.memory()
-
     def status(self) -> EngineStatus:
         return EngineStatus(
             waiting=self._waiting,
@@ -224,41 +189,20 @@ class ReaderEngine:
             left=[len(of_one) for of_one in windows],
             best=[None] * len(passages),
         )
-        with self._change:
-            if self._closing:
-                raise ModelUnavailable("The engine is shutting down.")
-            if self._rows >= self._max_waiting:
-                raise QueueFull(f"{self._rows} questions are waiting already; try again in a moment.")
-            self._rows += 1
-            self._waiting += 1
-            if row.adapter is None:
-                self._queue.put(row.share_key, reading)
-                self._change.notify_all()
-                return reading
-            self._loading.add(reading)
-        reading.lease = self._pool.lease(row.adapter, partial(self._take_adapter, reading), row.share_key)
+        self._enter(reading)
         return reading
 
-    def _take_adapter(self, reading: _Reading, lease: Lease) -> None:
-        """A row's adapter is in memory, or cannot be loaded."""
-        with self._change:
-            reading.lease = lease
-            waited = reading in self._loading
-            self._loading.discard(reading)
-            if waited and lease.error is None:
-                self._queue.put(reading.row.share_key, reading)
-                self._change.notify_all()
-                return
-        if lease.error is not None:
-            reading.tell(Failed(lease.error))
-        self._end(reading)
+    def _counted(self) -> int:
+        return self._rows
+
+    def _note_entry(self, row: _Reading) -> None:
+        self._rows += 1
+        self._waiting += 1
 
     def _forget(self, reading: _Reading) -> None:
         """A cancelled row makes room at once; what of it stands in the running batch is read for nobody."""
-        with self._change:
-            self._loading.discard(reading)
-            self._queue.discard(reading.row.share_key, reading)
-        self._end(reading)
+        self._leave_line(reading)
+        self._release(reading)
 
     def _work(self) -> None:
         while True:
@@ -278,8 +222,8 @@ class ReaderEngine:
         with self._change:
             left, self._loading = self._loading, set()
         for reading in left:
-            reading.tell(Failed(ModelUnavailable("The engine is shutting down; ask again.")))
-            self._end(reading)
+            reading.tell(Failed(ModelUnavailable(CLOSING)))
+            self._release(reading)
 
     def _take(self) -> tuple[list[_Pair], list[_Reading]]:
         """Windows for one batch, in turn from each share key, and readings with nothing to read."""
@@ -289,7 +233,7 @@ class ReaderEngine:
         while room > 0 and (reading := self._queue.front()) is not None:
             if self._closing and len(reading.waiting) == sum(reading.left):
                 reading.waiting.clear()
-                reading.tell(Failed(ModelUnavailable("The engine is shutting down; ask again.")))
+                reading.tell(Failed(ModelUnavailable(CLOSING)))
             if reading.over or not reading.waiting:
                 reading.waiting.clear()
                 finished.append(reading)  # cancelled, failed, or nothing to read
@@ -364,19 +308,17 @@ class ReaderEngine:
             if done.answer:
                 reading.tell(Token(done.answer))
             reading.tell(done)
-        self._end(reading)
+        self._release(reading)
 
-    def _end(self, reading: _Reading) -> None:
+    def _release(self, row: _Reading) -> None:
         """Give back what the reading held. Idempotent: a failing batch may hold readings that ended in it."""
         with self._change:
-            if reading.ended:
+            if row.ended:
                 return
-            reading.ended = True
-            self._begin(reading)
+            row.ended = True
+            self._begin(row)
             self._rows -= 1
-            lease, reading.lease = reading.lease, None
-        if lease is not None:
-            self._pool.release(lease)
+        self._give_back_adapter(row)
 
     def _conclude(self, reading: _Reading) -> Done:
         spans = sorted(
@@ -400,7 +342,7 @@ class ReaderEngine:
         for reading in readings:
             reading.waiting.clear()
             reading.tell(Failed(known))
-            self._end(reading)
+            self._release(reading)
 
     def _load_adapter(self, ref: AdapterRef) -> LoadedLora:
         return self._bring(self._read_adapter(ref.folder, ref.sha256), ref.key)

@@ -6,7 +6,6 @@ Knows its prompt, text, adapter and place in the model; knows no batch, no queue
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,37 +15,24 @@ from adapters.causal.text import AnswerText
 from adapters.engine import Failed, Token
 from adapters.errors import AdapterError
 from adapters.lora_stack import LoadedLora
-from adapters.pool import Lease
+from adapters.pooled import PooledRow
 from adapters.prompt import Prompt
-from adapters.under_way import UnderWay
 
 
 @dataclass(eq=False, kw_only=True)
-class Answering(UnderWay):
+class Answering(PooledRow[LoadedLora]):
     """A row under way.
 
     Attributes:
-        forget: called when it is cancelled.
         virtual: learned tokens that its adapter puts before the prompt.
-        lease: its hold on an adapter, once that is in memory.
         lane: its place in the model, once it is admitted.
     """
 
     prompt: Prompt
     text: AnswerText
     generator: torch.Generator | None
-    forget: Callable[[Answering], None]
     virtual: int = 0
-    lease: Lease | None = None
     lane: Lane | None = None
-
-    def cancel(self) -> None:
-        super().cancel()
-        self.forget(self)
-
-    @property
-    def adapter(self) -> LoadedLora | None:
-        return self.lease.adapter if self.lease else None
 
     @property
     def tokens(self) -> int:

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,12 +24,11 @@ from adapters.causal.model import CausalModel, load_causal_model
 from adapters.causal.runner import PROBE_TOKENS, Lane, ModelRunner
 from adapters.causal.sampling import choose, generator_of
 from adapters.causal.text import AnswerText
-from adapters.engine import AdapterFacts, AdapterMemory, AdapterRef, Deliver, EngineStatus, Failed, Row, Submission
-from adapters.errors import AdapterError, ModelUnavailable, QueueFull, RequestTooLong
-from adapters.fair_queue import FairQueue
+from adapters.engine import AdapterFacts, AdapterRef, Deliver, EngineStatus, Failed, Row, Submission
+from adapters.errors import AdapterError, ModelUnavailable, RequestTooLong
 from adapters.lora_stack import LoadedLora
 from adapters.merged import Streak
-from adapters.pool import AdapterPool, Lease
+from adapters.pooled import CLOSING, PooledEngine
 from adapters.prompt import pack, render
 from adapters.template import Passage
 from adapters.validation import check_effect
@@ -40,12 +38,11 @@ _PROBE = Row(
     "What does the probe measure?",
     (Passage("It measures whether an adapter changes what the base model says."),),
 )
-_CLOSING = "The engine is shutting down; ask again."
 
 Effect = tuple[torch.Tensor, torch.Tensor]
 
 
-class CausalEngine:
+class CausalEngine(PooledEngine[LoadedLora, Answering]):
     """Implements `adapters.engine.Engine` over a causal language model.
 
     An answer's confidence is the geometric mean of its tokens' probabilities; it is not calibrated, so a row without
@@ -81,22 +78,16 @@ class CausalEngine:
         quantized: str = "none",
         merge_after: int = 0,
     ) -> None:
+        super().__init__(adapter_budget_bytes, max_waiting)
         self._source, self._dtype, self._device, self._quantized = model, dtype, device, quantized
-        self._max_batch, self._max_waiting = max_batch, max_waiting
+        self._max_batch = max_batch
         self._merge_after, self._streak = merge_after, Streak()
         self._kv_budget, self._prefill_tokens = kv_budget_bytes, prefill_tokens
-        self._pool = AdapterPool(
-            self._read_resident, lambda ref: bytes_of(self._loaded()[0], ref), adapter_budget_bytes
-        )
         self._packing = threading.Lock()  # a tokenizer may be used by one thread at a time
-        self._change = threading.Condition()
-        self._queue: FairQueue[Answering] = FairQueue()
-        self._loading: set[Answering] = set()  # whose adapter is not in memory yet
         self._probes: deque[tuple[LoadedLora, Future[Effect]]] = deque()
         self._steps = self._step_rows = 0
         self._running: list[Answering] = []  # in order of admission; the engine's thread alone changes it
         self._thread: threading.Thread | None = None
-        self._closing = False
         self._failure: str | None = None
         self._base: CausalModel | None = None
         self._runner: Runner | None = None
@@ -129,7 +120,7 @@ class CausalEngine:
         runner: Runner = kind(base, self._kv_budget)
         with self._change:
             if self._closing:
-                raise ModelUnavailable(_CLOSING)
+                raise ModelUnavailable(CLOSING)
             self._base, self._runner = base, runner
             self._thread = threading.Thread(target=self._work, args=(runner,), name="causal-engine", daemon=True)
             self._thread.start()
@@ -156,27 +147,6 @@ class CausalEngine:
             self._change.notify_all()
         check_effect(*future.result())
         return AdapterFacts(sha256, path.stat().st_size, files.rank, files.targets, files.kind)
-
-    def prepare(self, adapter: AdapterRef) -> None:
-        self._loaded()
-        self._pool.prepare(adapter)
-
-    def prefetch(self, adapter: AdapterRef, share_key: str = "") -> None:
-        if self._base is not None:
-            self._pool.prefetch(adapter, share_key)
-
-    def pin(self, adapter: AdapterRef) -> None:
-        self._loaded()
-        self._pool.pin(adapter)
-
-    def unpin(self, adapter: AdapterRef) -> None:
-        self._pool.unpin(adapter.key)
-
-    def unload(self, adapter: AdapterRef) -> None:
-        self._pool.unload(adapter.key)
-
-    def adapter_memory(self) -> AdapterMemory:
-        return self._pool.memory()
 
     def status(self) -> EngineStatus:
         return EngineStatus(
@@ -208,50 +178,16 @@ class CausalEngine:
                 f"memory for keys and values holds {runner.cache.most_tokens} of one row. Ask with fewer passages or a "
                 "lower max_tokens."
             )
-        with self._change:
-            self._refuse_when_over()
-            waiting = len(self._queue) + len(self._loading)
-            if waiting >= self._max_waiting:
-                raise QueueFull(f"{waiting} questions are waiting already; try again in a moment.")
-            if row.adapter is None:
-                self._queue.put(row.share_key, answering)
-                self._change.notify_all()
-                return answering
-            self._loading.add(answering)
-        # Only what can run stands in the queue, so that no row waits for memory that those behind it hold.
-        answering.lease = self._pool.lease(row.adapter, partial(self._take, answering), row.share_key)
+        self._enter(answering)
         return answering
-
-    def _take(self, answering: Answering, lease: Lease) -> None:
-        """A row's adapter is in memory, or cannot be loaded."""
-        with self._change:
-            answering.lease = lease
-            waited = answering in self._loading
-            self._loading.discard(answering)
-            if waited and lease.error is None:
-                self._queue.put(answering.row.share_key, answering)
-                self._change.notify_all()
-                return
-        if lease.error is not None:
-            answering.tell(Failed(lease.error))
-        self._release(answering)
-
-    def _refuse_when_over(self) -> None:
-        if self._failure is not None:
-            raise ModelUnavailable(self._failure)
-        if self._closing:
-            raise ModelUnavailable(_CLOSING)
 
     def _forget(self, answering: Answering) -> None:
         """A cancelled row that still waits makes room at once; one that runs leaves before the next step."""
-        with self._change:
-            waited = answering in self._loading or self._queue.discard(answering.row.share_key, answering)
-            self._loading.discard(answering)
-        if waited:
+        if self._leave_line(answering):
             self._release(answering)
 
     def _work(self, runner: Runner) -> None:
-        why = _CLOSING
+        why = CLOSING
         try:
             while self._turn(runner):
                 pass
@@ -259,7 +195,7 @@ class CausalEngine:
             why = f"The engine stopped for good ({type(error).__name__}: {error}); restart the service."
             _log.exception("the engine stopped")
         with self._change:
-            if why != _CLOSING:
+            if why != CLOSING:
                 self._failure = why
             self._closing = True
             left = [*self._running, *self._queue.drain(), *self._loading]
@@ -285,7 +221,7 @@ class CausalEngine:
             if not self._closing:
                 self._admit(runner)
         for answering in waiting:
-            answering.tell(Failed(ModelUnavailable(_CLOSING)))
+            answering.tell(Failed(ModelUnavailable(CLOSING)))
             self._release(answering)
         if probe is not None:
             self._probe(runner, *probe)
@@ -380,14 +316,15 @@ class CausalEngine:
         except Exception as error:
             future.set_exception(error if isinstance(error, AdapterError) else row_error(error))
 
-    def _read_resident(self, ref: AdapterRef) -> LoadedLora:
+    def _load_adapter(self, ref: AdapterRef) -> LoadedLora:
         base, runner = self._loaded()
         return bring(base, runner, read_fitting(base, runner, ref.folder, ref.sha256), ref.key)
 
-    def _release(self, answering: Answering) -> None:
-        if answering.lease is not None:
-            self._pool.release(answering.lease)
-            answering.lease = None
+    def _bytes_of(self, ref: AdapterRef) -> int:
+        return bytes_of(self._loaded()[0], ref)
+
+    def _release(self, row: Answering) -> None:
+        self._give_back_adapter(row)
 
     def _loaded(self) -> tuple[CausalModel, Runner]:
         if self._base is None or self._runner is None:
