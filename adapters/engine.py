@@ -17,10 +17,15 @@ from adapters.template import DEFAULT_TEMPLATE, Passage, PromptTemplate, Turn
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """An immutable adapter version on disk: a folder in peft's format and the sha256 of its weights."""
+    """An immutable adapter version on disk: a folder in peft's format and the sha256 of its weights.
+
+    Attributes:
+        name: this very version's, where it has one, for people and other servers, such as ``tenant/adapter@version``.
+    """
 
     sha256: str
     folder: Path
+    name: str = field(default="", compare=False)
 
     @property
     def key(self) -> str:

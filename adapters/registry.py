@@ -96,10 +96,14 @@ class Selection:
 
 
 class AdapterRegistry:
-    """The adapters in one folder. Safe for many threads of one process."""
+    """The adapters in one folder. Safe for many threads of one process.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        owner: an opaque word before the names by which others than this registry know its versions.
+    """
+
+    def __init__(self, folder: Path, owner: str = "") -> None:
+        self._folder, self._owner = folder, owner
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._adapters: dict[str, Adapter] = {}
@@ -141,7 +145,7 @@ class AdapterRegistry:
             adapter = self._get(name)
             if at:
                 version = self._version(adapter, number)
-                return Selection(name, version.version, self.ref(version))
+                return Selection(name, version.version, self.ref(name, version))
             if adapter.active is None:
                 raise UnknownAdapter(
                     f"Adapter {name!r} has no active version; promote one of {sorted(adapter.versions)} first, "
@@ -150,12 +154,12 @@ class AdapterRegistry:
                 )
             version, trial = adapter.versions[adapter.active], adapter.trial
             if trial is None or key is None or not trial.takes(key):
-                return Selection(name, version.version, self.ref(version), "active")
+                return Selection(name, version.version, self.ref(name, version), "active")
             tried = adapter.versions[trial.version]
             if trial.mode == "canary":
-                return Selection(name, tried.version, self.ref(tried), "canary")
-            shadow = Selection(name, tried.version, self.ref(tried))
-            return Selection(name, version.version, self.ref(version), "active", shadow)
+                return Selection(name, tried.version, self.ref(name, tried), "canary")
+            shadow = Selection(name, tried.version, self.ref(name, tried))
+            return Selection(name, version.version, self.ref(name, version), "active", shadow)
 
     def add(
         self,
@@ -327,7 +331,7 @@ class AdapterRegistry:
                 self._retired[name] = adapter.next_version
                 self._write(name)
         shutil.rmtree(self._folder / version.folder, ignore_errors=True)
-        return self.ref(version)
+        return self.ref(name, version)
 
     def set_default(self, name: str | None) -> None:
         """Choose the adapter for requests that name none; None or ``base`` is the base model.
@@ -364,7 +368,7 @@ class AdapterRegistry:
     def pinned(self) -> list[AdapterRef]:
         """Every version that is to stay in memory."""
         with self._lock:
-            return [self.ref(a.versions[number]) for a in self._adapters.values() for number in a.pinned]
+            return [self.ref(a.name, a.versions[number]) for a in self._adapters.values() for number in a.pinned]
 
     def remove(self, name: str) -> list[AdapterRef]:
         """Forget an adapter and delete its versions; its numbers are not given again, not even to a new adapter of
@@ -382,7 +386,7 @@ class AdapterRegistry:
             self._write(name)
         for version in adapter.versions.values():
             shutil.rmtree(self._folder / version.folder, ignore_errors=True)
-        return [self.ref(version) for version in adapter.versions.values()]
+        return [self.ref(name, version) for version in adapter.versions.values()]
 
     def _get(self, name: str) -> Adapter:
         adapter = self._adapters.get(name)
@@ -405,9 +409,14 @@ class AdapterRegistry:
     def _selectable(self) -> list[str]:
         return [BASE, *sorted(self._adapters)]
 
-    def ref(self, version: AdapterVersion) -> AdapterRef:
-        """What engines know a version by."""
-        return AdapterRef(version.sha256, self._folder / version.folder)
+    def refs(self) -> list[AdapterRef]:
+        """Every version there is."""
+        with self._lock:
+            return [self.ref(a.name, version) for a in self._adapters.values() for version in a.versions.values()]
+
+    def ref(self, name: str, version: AdapterVersion) -> AdapterRef:
+        """What engines know a version of the adapter ``name`` by."""
+        return _ref(self._folder, self._owner, name, version.version, version.sha256, version.folder)
 
     def _read(self) -> None:
         self._adapters, self._default, self._retired, self._stored = {}, None, {}, {}
@@ -461,18 +470,22 @@ def _version(stored: dict[str, Any]) -> AdapterVersion:
     return AdapterVersion(**{**stored, "lineage": None if lineage is None else Lineage.read(lineage)})
 
 
-def pinned_in(folder: Path) -> list[AdapterRef]:
+def pinned_in(folder: Path, owner: str = "") -> list[AdapterRef]:
     """The pinned versions of the registry in ``folder``, which need not be open; none when there is no registry."""
     try:
         state = json.loads((folder / _REGISTRY).read_bytes())
     except FileNotFoundError:
         return []
     return [
-        AdapterRef(version["sha256"], folder / version["folder"])
-        for adapter in state["adapters"].values()
+        _ref(folder, owner, name, int(number), version["sha256"], version["folder"])
+        for name, adapter in state["adapters"].items()
         for number, version in adapter["versions"].items()
         if int(number) in adapter.get("pinned", ())
     ]
+
+
+def _ref(root: Path, owner: str, name: str, number: int, sha256: str, folder: str) -> AdapterRef:
+    return AdapterRef(sha256, root / folder, f"{owner}/{name}@{number}" if owner else f"{name}@{number}")
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -221,7 +221,7 @@ class Service:
     def remove_tenant(self, tenant_id: str) -> bool:
         """Erase a tenant and all it owns, also while its jobs run. False when there is no such tenant."""
         workspace = self.workspaces.get(tenant_id)
-        for ref in workspace.adapters.pinned() if workspace is not None else ():
+        for ref in workspace.adapters.refs() if workspace is not None else ():
             self.engine.unload(ref)
         removed = self.workspaces.remove(tenant_id)
         self._backlog.forget(tenant_id)
@@ -330,6 +330,8 @@ def _engine_of(settings: Settings) -> Engine:
             max_batch=settings.max_batch,
             max_waiting=settings.max_waiting,
             silence_seconds=settings.openai_silence_seconds,
+            adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
+            path_there=settings.path_there,
         )
     from adapters import CausalEngine
 

@@ -5,7 +5,7 @@ Each has a help text; `lorebase settings` prints them and the README's table is 
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     openai_silence_seconds: float = Field(
         120.0, gt=0, description="Longest time without a byte from that server before a question is given up."
     )
+    openai_data: str | None = Field(
+        None,
+        description="Where that server, if it is vLLM, sees the folder LOREBASE_DATA, which it reads adapters from; "
+        "unset: at the same place.",
+    )
     embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
     embedding_backend: Literal["auto", "openvino", "torch"] = Field(
         "auto",
@@ -77,7 +82,9 @@ class Settings(BaseSettings):
         description="After so many questions in a row on one LoRA adapter a causal language model takes it into its "
         "weights, until another is asked for: for a service with one adapter. 0: never.",
     )
-    adapter_memory_mb: int = Field(512, ge=1, description="Memory for resident adapters, in MiB.")
+    adapter_memory_mb: int = Field(
+        512, ge=1, description="Memory for resident adapters, in MiB; of an `openai:` model, in its server."
+    )
     exact_up_to: int = Field(
         20_000,
         ge=1000,
@@ -183,6 +190,12 @@ class Settings(BaseSettings):
     @property
     def max_body_bytes(self) -> int:
         return self.max_body_mb * _MEBIBYTE
+
+    def path_there(self, folder: Path) -> str:
+        """Where the model server sees a folder inside ours."""
+        if self.openai_data is None:
+            return str(folder.resolve())
+        return str(PurePosixPath(self.openai_data) / folder.resolve().relative_to(self.data.resolve()))
 
     @property
     def url(self) -> str:

@@ -92,7 +92,7 @@ class Workspace:
             },
         )
         self.corpus = make_corpus(self.database)
-        self.adapters = AdapterRegistry(folder / _ADAPTERS)
+        self.adapters = AdapterRegistry(folder / _ADAPTERS, tenant_id)
         self.ingestion = open_ingestion(self.database, self.corpus)
         self.jobs = self.ingestion.jobs
         self.tasks = TaskStore(self.database, self.jobs, self.ingestion.adding)
@@ -186,7 +186,7 @@ class Workspaces:
 
     def pinned(self) -> list[AdapterRef]:
         """The pinned adapter versions of all tenants, without opening any."""
-        return [ref for t in self._directory.tenants() for ref in pinned_in(self._folder / t.id / _ADAPTERS)]
+        return [ref for t in self._directory.tenants() for ref in pinned_in(self._folder / t.id / _ADAPTERS, t.id)]
 
     def sweep(self) -> None:
         """Delete folders of tenants that are gone, left by a crash during `remove`."""

@@ -1,4 +1,4 @@
-"""One row on its way through a model server: what each chunk of the stream adds, and what is told of it.
+"""One row on its way through a model server: what is asked, what each chunk of the stream adds, and what is told of it.
 
 Knows OpenAI's chunks and the seam's events; knows no connection and no queue.
 """
@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from adapters.engine import Token
-from adapters.prompt import Prompt
+from adapters.pooled import PooledRow
+from adapters.prompt import COMMON_CONTROL_TOKENS, Prompt, conversation
+from adapters.remote.adapters import ServedAdapter
+from adapters.remote.model_server import Kind
 from adapters.shown_text import ShownText, done_of
-from adapters.under_way import UnderWay
+
+_MOST_STOPS = 4  # what OpenAI's API takes; further ones are met here
 
 
 @dataclass(eq=False, kw_only=True)
-class Answering(UnderWay):
+class Answering(PooledRow[ServedAdapter]):
     """A row under way; ``task`` is its request once it is admitted."""
 
     prompt: Prompt
     text: ShownText
-    forget: Callable[[Answering], None]
     task: asyncio.Task[None] | None = None
     told: bool = False
     pieces: int = 0
@@ -34,9 +36,25 @@ class Answering(UnderWay):
     completion_tokens: int | None = None
     finish_reason: Literal["stop", "length"] | None = None
 
-    def cancel(self) -> None:
-        super().cancel()
-        self.forget(self)
+    def request(self, base: str, kind: Kind) -> dict[str, Any]:
+        """The body of a streamed chat; ``base`` is what the server knows the base model by."""
+        row, prompt = self.row, self.prompt
+        turns = len(row.history) - prompt.dropped_turns
+        body = {
+            "model": self.adapter.model if self.adapter is not None else base,
+            "messages": conversation(row, prompt.shown, COMMON_CONTROL_TOKENS, turns=turns),
+            "max_tokens": max(1, row.max_tokens),
+            "temperature": row.temperature,
+            "top_p": row.top_p,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "seed": row.seed,
+            "stop": list(row.stop) if 0 < len(row.stop) <= _MOST_STOPS else None,
+            "logprobs": True if kind != "lorebase" else None,
+            "cache_salt": row.cache_salt if kind != "other" and row.cache_salt else None,
+            "lorebase": {"retrieval": False} if kind == "lorebase" else None,
+        }
+        return {name: value for name, value in body.items() if value is not None}
 
     def begin_again(self) -> None:
         """Forget what an attempt said that nobody was told."""

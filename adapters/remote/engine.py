@@ -1,8 +1,9 @@
 """The `openai` engine: rows answered by a server that speaks OpenAI's chat API, behind the same seam as local models.
 
-A thread of its own runs an event loop with a bounded number of requests under way; the others wait in turns. Retries
-with back-off before the first word, a circuit breaker that a probe in the background closes again, and a request that
-is closed when its row is cancelled. Knows rows and the server's API; knows no tenants, no documents, no HTTP of ours.
+A thread of its own runs an event loop with a bounded number of requests under way; the others wait in turns. A request
+is closed when its row is cancelled. Which adapters the server holds for us is the pool's business, as for models in
+this process. Knows rows, the queue and the loop; how the server is asked is `adapters.remote.link`'s. Knows no tenants,
+no documents, no HTTP of ours.
 """
 
 from __future__ import annotations
@@ -10,55 +11,38 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import random
 import threading
-from collections.abc import Coroutine
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from adapters.engine import (
-    AdapterFacts,
-    AdapterMemory,
-    AdapterRef,
-    Deliver,
-    EngineStatus,
-    Failed,
-    Row,
-    Submission,
-)
+from adapters.adapter_files import ADAPTER_WEIGHTS, sha256_of
+from adapters.engine import AdapterFacts, AdapterRef, Deliver, EngineStatus, Failed, Row, Submission
 from adapters.errors import (
     AdapterError,
+    InvalidAdapter,
     ModelUnavailable,
     NotSupported,
-    QueueFull,
-    RequestTooLong,
     UpstreamFailed,
     UpstreamUnavailable,
 )
-from adapters.fair_queue import FairQueue
-from adapters.prompt import COMMON_CONTROL_TOKENS, conversation, pack
+from adapters.pooled import CLOSING, PooledEngine
+from adapters.prompt import pack
+from adapters.remote.adapters import NOT_TAKEN, ServedAdapter
 from adapters.remote.answering import Answering
-from adapters.remote.breaker import CircuitBreaker
 from adapters.remote.estimate import EstimatingTokenizer
-from adapters.remote.model_server import ModelServer, Refused, ServedModel, TryAgain
+from adapters.remote.link import Link
 from adapters.shown_text import ShownText
+from adapters.validation import read_adapter
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 DEFAULT_CONTEXT = 8192
-_CLOSING = "The engine is shutting down; ask again."
-_ATTEMPTS = 4
-_FIRST_DELAY_SECONDS = 0.25
-_LONGEST_DELAY_SECONDS = 8.0
-_BREAKER_FAILURES = 5
 _PROBE_SECONDS = 2.0
-_MOST_STOPS = 4  # what OpenAI's API takes; further ones are met here
-_OPTIONAL = ("logprobs", "stream_options", "seed", "cache_salt", "stop")
-_TOO_LONG = ("context length", "context_length", "too_long", "maximum context", "too long")
 
 
-class RemoteEngine:
+class RemoteEngine(PooledEngine[ServedAdapter, Answering]):
     """Implements `adapters.engine.Engine` over an OpenAI-compatible server.
 
     Args:
@@ -69,6 +53,8 @@ class RemoteEngine:
         max_batch: requests under way at once at most.
         max_waiting: rows that may wait; one more is refused with QueueFull.
         silence_seconds: longest time without a byte while an answer is awaited.
+        adapter_budget_bytes: what the adapters that the server holds for us may take there, by the size of their files.
+        path_there: where the server sees a folder of ours; None: at the same place.
     """
 
     def __init__(
@@ -81,22 +67,20 @@ class RemoteEngine:
         max_batch: int = 32,
         max_waiting: int = 256,
         silence_seconds: float = 120.0,
+        adapter_budget_bytes: int = 512 * 1024**2,
+        path_there: Callable[[Path], str] | None = None,
     ) -> None:
+        super().__init__(adapter_budget_bytes, max_waiting)
         self._model, self._url, self._key, self._silence = model, url, key, silence_seconds
-        self._context = context
-        self._max_batch, self._max_waiting = max_batch, max_waiting
+        self._path_there = path_there or (lambda folder: str(folder.resolve()))
+        self._context, self._max_batch = context, max_batch
         self._tokenizer = EstimatingTokenizer()
-        self._change = threading.Lock()
-        self._queue: FairQueue[Answering] = FairQueue()
         self._running: set[Answering] = set()
-        self._breaker = CircuitBreaker(_BREAKER_FAILURES)
-        self._served: ServedModel | None = None
-        self._unsupported: set[str] = set()
-        self._requests = 0
-        self._closing = False
+        self._calls: set[Future[Any]] = set()  # that other threads wait for
+        self._taking_out: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._server: ModelServer | None = None
+        self._link: Link | None = None
 
     @property
     def name(self) -> str:
@@ -113,7 +97,7 @@ class RemoteEngine:
 
     @property
     def failure(self) -> str | None:
-        return self._breaker.reason
+        return self._link.reason if self._link is not None else None
 
     def load(self) -> None:
         if self._thread is not None:
@@ -122,55 +106,54 @@ class RemoteEngine:
         self._thread = threading.Thread(target=self._work, args=(started,), name="openai-engine", daemon=True)
         self._thread.start()
         started.wait()
-        with self._change:
-            if self._closing:
-                raise ModelUnavailable(_CLOSING)
-        self._run(self._probe())
+        self._run(self._loaded().probe())
 
     def close(self) -> None:
         with self._change:
             self._closing = True
-            left = self._queue.drain()
+            left = [*self._queue.drain(), *self._loading]
+            self._loading.clear()
+            calls = list(self._calls)
+            if self._link is not None:
+                self._link.closing = True
         for answering in left:
-            answering.tell(Failed(ModelUnavailable(_CLOSING)))
+            answering.tell(Failed(ModelUnavailable(CLOSING)))
+            self._release(answering)
+        for call in calls:
+            call.cancel()
+        self._pool.close()
         if self._loop is not None and self._thread is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop_when_idle)
             if self._thread is not threading.current_thread():
                 self._thread.join()
 
     def check(self, folder: Path) -> AdapterFacts:
-        raise self._no_adapters()
-
-    def prepare(self, adapter: AdapterRef) -> None:
-        raise self._no_adapters()
-
-    def prefetch(self, adapter: AdapterRef, share_key: str = "") -> None:
-        return
-
-    def pin(self, adapter: AdapterRef) -> None:
-        raise self._no_adapters()
-
-    def unpin(self, adapter: AdapterRef) -> None:
-        return
+        link = self._loaded()
+        files, sha256 = read_adapter(folder), sha256_of(folder / ADAPTER_WEIGHTS)
+        ref = AdapterRef(sha256, folder)
+        if link.kind == "vllm" and files.kind != "lora":
+            raise InvalidAdapter("config", f"The model server takes LoRA adapters, not {files.kind}; train lora.")
+        size = self._bytes_of(ref)
+        self._pool.check_size(size)
+        self._run(link.adapters(lambda loader: loader.prove(ref, link.kind, self._model)))
+        return AdapterFacts(sha256, size, files.rank, files.targets, files.kind)
 
     def unload(self, adapter: AdapterRef) -> None:
-        return
-
-    def adapter_memory(self) -> AdapterMemory:
-        return AdapterMemory()
+        memory, link = self.adapter_memory(), self._link
+        super().unload(adapter)
+        if link is not None and adapter.key not in {*memory.resident, *memory.loading}:
+            # It may be there still, from before this process was started.
+            self._in_loop(lambda loop: self._begin_taking_out(loop, link, link.name_of(adapter)))
 
     def status(self) -> EngineStatus:
-        return EngineStatus(
-            waiting=len(self._queue), running=len(self._running), steps=self._requests, step_rows=self._requests
-        )
+        requests = self._link.requests if self._link is not None else 0
+        return EngineStatus(waiting=self._counted(), running=len(self._running), steps=requests, step_rows=requests)
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
-        if self._loop is None:
-            raise ModelUnavailable("The model server has not been asked yet.")
-        if row.adapter is not None:
-            raise self._no_adapters()
-        served = self._served
-        context = self._context or (served.context if served else None) or DEFAULT_CONTEXT
+        link = self._loaded()
+        if row.adapter is not None and link.kind == "other":
+            raise NotSupported(NOT_TAKEN)
+        context = self._context or (link.served.context if link.served else None) or DEFAULT_CONTEXT
         prompt = pack(row, self._tokenizer, context=context)
         answering = Answering(
             row=row,
@@ -179,69 +162,104 @@ class RemoteEngine:
             text=ShownText(prompt.shown if prompt.grounded else None, row.stop),
             forget=self._forget,
         )
-        with self._change:
-            if self._closing:
-                raise ModelUnavailable(_CLOSING)
-            if self._breaker.reason is not None:
-                raise UpstreamUnavailable(self._breaker.reason)
-            if len(self._queue) >= self._max_waiting:
-                raise QueueFull(f"{len(self._queue)} questions are waiting already; try again in a moment.")
-            self._queue.put(row.share_key, answering)
-        self._loop.call_soon_threadsafe(self._admit)
+        self._enter(answering)
         return answering
 
-    def _no_adapters(self) -> NotSupported:
-        return NotSupported(
-            "Adapters of this service cannot be loaded into the model server; ask for base, or for a model it serves."
-        )
+    def _loaded(self) -> Link:
+        if self._link is None:
+            raise ModelUnavailable("The model server has not been asked yet.")
+        return self._link
+
+    def _refuse_when_over(self) -> None:
+        if self._closing:
+            raise ModelUnavailable(CLOSING)
+        if self.failure is not None:
+            raise UpstreamUnavailable(self.failure)
+
+    def _line_up(self, row: Answering) -> None:
+        super()._line_up(row)
+        self._in_loop(lambda _: self._admit())
+
+    def _bytes_of(self, ref: AdapterRef) -> int:
+        try:
+            return (ref.folder / ADAPTER_WEIGHTS).stat().st_size
+        except OSError:  # whoever loads it will say
+            return 0
+
+    def _load_adapter(self, ref: AdapterRef) -> ServedAdapter:
+        read_adapter(ref.folder, ref.sha256)  # what the server is given is what was registered
+        link = self._loaded()
+        model = self._run(link.adapters(lambda loader: loader.bring(ref, link.kind)))
+        return ServedAdapter(ref, model, self._bytes_of(ref))
+
+    def _let_go(self, adapter: ServedAdapter) -> None:
+        link = self._loaded()
+        self._in_loop(lambda loop: self._begin_taking_out(loop, link, adapter.model))
+
+    def _release(self, row: Answering) -> None:
+        self._give_back_adapter(row)
+
+    def _forget(self, answering: Answering) -> None:
+        """A cancelled row that waits makes room at once; the request of one that runs is closed."""
+        if self._leave_line(answering):
+            self._release(answering)
+        else:
+            self._in_loop(lambda _: self._close_request(answering))
+
+    def _in_loop(self, what: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+        """Have something done in the engine's thread, unless that has ended."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(what, loop)
+            except RuntimeError:  # it was closed a moment ago
+                _log.debug("the engine is closed")
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something in the engine's thread and wait for it. Raises ModelUnavailable when the engine is closed."""
+        with self._change:
+            if self._closing or self._loop is None:
+                work.close()
+                raise ModelUnavailable(CLOSING)
+            call = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._calls.add(call)
+        try:
+            return call.result()
+        except CancelledError:
+            raise ModelUnavailable(CLOSING) from None
+        finally:
+            with self._change:
+                self._calls.discard(call)
 
     # In the engine's thread
 
     def _work(self, started: threading.Event) -> None:
-        loop = self._loop = asyncio.new_event_loop()
+        loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
-        self._server = ModelServer(self._url, self._key, self._silence)
-        watching = loop.create_task(self._watch())
+        link = self._link = Link(self._model, self._url, self._key, self._silence, self._path_there)
+        self._loop = loop
+        watching = loop.create_task(self._watch(link))
         loop.call_soon(started.set)
         try:
             loop.run_forever()
         finally:
             watching.cancel()
             for answering in list(self._running):
-                answering.tell(Failed(ModelUnavailable(_CLOSING)))
-            loop.run_until_complete(asyncio.gather(watching, return_exceptions=True))
-            loop.run_until_complete(self._server.close())
+                answering.tell(Failed(ModelUnavailable(CLOSING)))
+            loop.run_until_complete(asyncio.gather(watching, *self._taking_out, return_exceptions=True))
+            loop.run_until_complete(link.close())
             loop.close()
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run something in the engine's thread and wait for it."""
-        assert self._loop is not None  # noqa: S101
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
     def _stop_when_idle(self) -> None:
-        assert self._loop is not None  # noqa: S101
-        if not self._running:
+        if not self._running and self._loop is not None:
             self._loop.stop()
 
-    async def _watch(self) -> None:
+    async def _watch(self, link: Link) -> None:
         """While nothing may be sent, ask the server again and again whether it is back."""
         while True:
             await asyncio.sleep(_PROBE_SECONDS)
-            if self._breaker.reason is not None:
-                await self._probe()
-
-    async def _probe(self) -> None:
-        assert self._server is not None  # noqa: S101
-        try:
-            self._served = await self._server.served(self._model)
-        except Refused as error:
-            self._breaker.open(f"The model server at {self._url} refuses us: {error}")
-        except TryAgain as error:
-            self._breaker.open(str(error))
-        else:
-            if self._breaker.reason is not None:
-                _log.info("the model server answers")
-            self._breaker.succeeded()
+            if link.reason is not None:
+                await link.probe()
 
     def _admit(self) -> None:
         """Send what may be sent, in turns."""
@@ -253,23 +271,21 @@ class RemoteEngine:
                 self._running.add(answering)
                 answering.task = self._loop.create_task(self._answer(answering))
 
-    def _forget(self, answering: Answering) -> None:
-        """A cancelled row that waits makes room at once; the request of one that runs is closed."""
-        with self._change:
-            waited = self._queue.discard(answering.row.share_key, answering)
-        if not waited and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._close_request, answering)
-
     def _close_request(self, answering: Answering) -> None:
         if answering.task is not None:
             answering.task.cancel()
+
+    def _begin_taking_out(self, loop: asyncio.AbstractEventLoop, link: Link, model: str) -> None:
+        task = loop.create_task(link.take_out(model))
+        self._taking_out.add(task)
+        task.add_done_callback(self._taking_out.discard)
 
     async def _answer(self, answering: Answering) -> None:
         try:
             if answering.prompt.unanswerable:
                 answering.finish()
             else:
-                await self._ask(answering)
+                await self._loaded().ask(answering)
         except AdapterError as error:
             answering.tell(Failed(error))
         except Exception as error:
@@ -278,85 +294,7 @@ class RemoteEngine:
             answering.tell(Failed(failed))
         finally:
             self._running.discard(answering)
+            self._release(answering)
             self._admit()
             if self._closing:
                 self._stop_when_idle()
-
-    async def _ask(self, answering: Answering) -> None:
-        """Ask until there is an answer, or no hope of one. Once a word was told nothing is asked again."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                await self._stream(answering)
-            except TryAgain as error:
-                if error.sick:
-                    self._breaker.failed(str(error))
-                if attempt == _ATTEMPTS or self._breaker.reason is not None or self._closing:
-                    raise error.error from error
-                await asyncio.sleep(_delay(attempt, error.after))
-            except UpstreamFailed as error:
-                self._breaker.failed(str(error))
-                if answering.told or attempt == _ATTEMPTS or self._breaker.reason is not None or self._closing:
-                    raise
-                answering.begin_again()
-                await asyncio.sleep(_delay(attempt, None))
-            else:
-                self._breaker.succeeded()
-                answering.finish()
-                return
-
-    async def _stream(self, answering: Answering) -> None:
-        assert self._server is not None  # noqa: S101
-        while True:
-            body = self._body(answering)
-            self._requests += 1
-            try:
-                async with aclosing(self._server.chat(body)) as chunks:
-                    async for chunk in chunks:
-                        answering.take(chunk)
-                        if answering.over or answering.text.stopped:
-                            break  # the request is closed with the stream
-            except Refused as error:
-                if not self._simplify(body, error):
-                    raise _refusal(error) from error
-            else:
-                return
-
-    def _body(self, answering: Answering) -> dict[str, Any]:
-        row, prompt = answering.row, answering.prompt
-        kind = self._served.kind if self._served else "other"
-        turns = len(row.history) - prompt.dropped_turns
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": conversation(row, prompt.shown, COMMON_CONTROL_TOKENS, turns=turns),
-            "max_tokens": max(1, row.max_tokens),
-            "temperature": row.temperature,
-            "top_p": row.top_p,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "seed": row.seed,
-            "stop": list(row.stop) if 0 < len(row.stop) <= _MOST_STOPS else None,
-            "logprobs": True if kind != "lorebase" else None,
-            "cache_salt": row.cache_salt if kind != "other" and row.cache_salt else None,
-            "lorebase": {"retrieval": False} if kind == "lorebase" else None,
-        }
-        return {k: v for k, v in body.items() if v is not None and k not in self._unsupported}
-
-    def _simplify(self, body: dict[str, Any], error: Refused) -> bool:
-        """Leave out, from now on, a field that the server says it does not take; whether there was one."""
-        named = [field for field in _OPTIONAL if field in body and field in str(error)]
-        self._unsupported.update(named)
-        if named:
-            _log.info("the model server takes no %s", ", ".join(named))
-        return bool(named)
-
-
-def _refusal(error: Refused) -> AdapterError:
-    if error.status in (400, 413, 422) and any(word in f"{error.code} {error}".casefold() for word in _TOO_LONG):
-        return RequestTooLong(f"The question with its passages does not fit the model server's model: {error}")
-    return UpstreamFailed(f"The model server refused the request ({error.status}): {error}")
-
-
-def _delay(attempt: int, asked: float | None) -> float:
-    """Seconds before the next attempt: twice as long each time, not all at once; at least what the server asks for."""
-    own = _FIRST_DELAY_SECONDS * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)
-    return min(_LONGEST_DELAY_SECONDS, max(own, asked or 0.0))

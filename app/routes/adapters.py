@@ -145,10 +145,10 @@ async def pin(
     registry = workspace.adapters
     version = await asyncio.to_thread(registry.pin, name, body.version, pinned=body.pinned)
     if not body.pinned:
-        engine.unpin(registry.ref(version))
+        engine.unpin(registry.ref(name, version))
     else:
         try:
-            await asyncio.to_thread(engine.pin, registry.ref(version))
+            await asyncio.to_thread(engine.pin, registry.ref(name, version))
         except AdapterError:
             await asyncio.to_thread(registry.pin, name, version.version, pinned=False)
             raise
@@ -215,7 +215,7 @@ def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory) -> 
                 bytes=v.bytes,
                 kind=v.kind,
                 rank=v.rank,
-                state=_state(workspace.adapters.ref(v).key, memory),
+                state=_state(workspace.adapters.ref(adapter.name, v).key, memory),
                 pinned=v.version in adapter.pinned,
                 created_at=v.created_at,
                 lineage=None if v.lineage is None else LineageResponse(**asdict(v.lineage)),

@@ -37,10 +37,14 @@ class Handler(BaseHTTPRequestHandler):
             self._json(500, {"error": {"message": "the GPU fell off"}})
         else:
             owner = {"owned_by": "vllm", "max_model_len": 4096}
-            self._json(200, {"object": "list", "data": [{"id": name, **owner} for name in MODELS]})
+            listed = [{"id": name, **owner} for name in MODELS] + [{"id": "other", "owned_by": "somebody"}]
+            self._json(200, {"object": "list", "data": listed})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path != "/v1/chat/completions":
+            self._json(404, {"detail": "Not Found"})
+            return
         with _lock:
             _seen["requests"] += 1
             _seen["bodies"].append(body)

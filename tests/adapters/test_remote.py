@@ -1,4 +1,4 @@
-"""The `openai` engine: the contract with another Lorebase behind it, and what it does when a server misbehaves."""
+"""The `openai` engine: the contract with real servers behind it, and what it does when a server misbehaves."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from adapters.adapter_files import ADAPTER_WEIGHTS
 from adapters.engine import AdapterRef, Failed, Row
-from adapters.errors import NotSupported, QueueFull, RequestTooLong, UpstreamFailed, UpstreamUnavailable
+from adapters.errors import InvalidAdapter, NotSupported, QueueFull, RequestTooLong, UpstreamFailed, UpstreamUnavailable
 from adapters.remote import RemoteEngine
 from adapters.template import Passage
 from app.local_server import LocalServer, free_port, local_server
-from tests.adapters.engine_contract import EngineContract, Heard, ask
-from tests.adapters.tiny_llama import make_tiny_llama
+from tests.adapters.engine_contract import EngineContract, Heard, ask, same
+from tests.adapters.tiny_llama import make_lora, make_tiny_llama
 
 pytestmark = pytest.mark.e2e
 PATIENCE_S = 60.0
@@ -27,15 +30,6 @@ ROWS = (
     Row("What was revenue?", PASSAGES, max_tokens=12, share_key="a"),
     Row("How many days?", PASSAGES[1:], max_tokens=7, share_key="b"),
     Row("Who?", PASSAGES, max_tokens=3),
-)
-_WITH_ADAPTERS = (
-    "test_a_mixed_batch_gives_each_row_what_it_gets_alone",
-    "test_adapters_change_answers_and_leave_the_base_alone",
-    "test_a_prefetched_adapter_is_there_when_a_row_asks_for_it",
-    "test_a_pinned_adapter_is_resident_until_it_is_unloaded",
-    "test_check_accepts_what_fits",
-    "test_a_missing_or_damaged_adapter_is_refused",
-    "test_many_threads_may_submit_at_once",
 )
 
 
@@ -58,13 +52,14 @@ def behind(model: Path) -> Iterator[LocalServer]:
         yield running
 
 
-class TestContract(EngineContract):
-    """The seam, with a Lorebase behind it; what concerns adapters does not apply."""
+@pytest.fixture(scope="module")
+def adapters(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Sequence[AdapterRef]:
+    folder = tmp_path_factory.mktemp("adapters")
+    return [make_lora(model, folder / "a", seed=1), make_lora(model, folder / "b", seed=2, rank=8)]
 
-    @pytest.fixture(autouse=True)
-    def _without_adapters(self, request: pytest.FixtureRequest) -> None:
-        if request.node.name in _WITH_ADAPTERS:
-            pytest.skip("this engine takes no adapters at run time")
+
+class TestContract(EngineContract):
+    """The seam, with a Lorebase behind it."""
 
     @pytest.fixture
     def engine(self, model: Path, behind: LocalServer) -> Iterator[RemoteEngine]:
@@ -77,10 +72,6 @@ class TestContract(EngineContract):
     def rows(self) -> Sequence[Row]:
         return ROWS
 
-    @pytest.fixture
-    def adapters(self) -> Sequence[AdapterRef]:
-        return ()
-
     def test_passages_are_cited_and_counted_as_by_a_model_in_this_process(self, engine: RemoteEngine) -> None:
         (done,) = ask(engine, ROWS[:1])
         assert done.prompt_tokens > 50
@@ -88,24 +79,149 @@ class TestContract(EngineContract):
         assert 0 < done.confidence < 1
         assert engine.failure is None
 
+    def test_what_the_server_refuses_is_refused_with_its_reason(
+        self, engine: RemoteEngine, model: Path, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InvalidAdapter) as refused:
+            engine.check(make_lora(model, tmp_path / "idle", scale=0.0).folder)
+        assert refused.value.reason == "no_effect"
+
+    def test_what_was_deleted_there_is_brought_again(
+        self, engine: RemoteEngine, behind: LocalServer, adapters: Sequence[AdapterRef]
+    ) -> None:
+        row = replace(ROWS[0], adapter=adapters[0])
+        (before,) = ask(engine, [row])
+        name = adapters[0].key[:40]
+        headers = {"Authorization": f"Bearer {behind.default_key}"}
+        with httpx.Client(base_url=behind.url, headers=headers) as client:
+            assert client.delete(f"/adapters/{name}").status_code == 204
+            (after,) = ask(engine, [row])
+            assert same(after, before)
+            engine.unload(adapters[0])
+            until(lambda: client.get(f"/adapters/{name}").status_code == 404)
+
 
 @pytest.fixture(scope="module")
-def misbehaving() -> Iterator[str]:
-    """The address of a server that does what the model's name says."""
+def vllm(model: Path) -> Iterator[str]:
+    """The address of a server that takes adapters as vLLM does."""
+    with serving("tests.adapters.vllm_stand_in", str(model), probe="/held") as url:
+        yield url
+
+
+class TestContractOverVllm(EngineContract):
+    """The seam, with a server behind it that reads adapters from folders."""
+
+    @pytest.fixture
+    def make(self, model: Path, vllm: str) -> Iterator[Callable[..., RemoteEngine]]:
+        with loaded_engines(model.name, vllm) as make:
+            yield make
+
+    @pytest.fixture
+    def engine(self, make: Callable[..., RemoteEngine]) -> RemoteEngine:
+        return make()
+
+    @pytest.fixture
+    def rows(self) -> Sequence[Row]:
+        return ROWS
+
+    def test_an_adapter_has_one_name_for_ever(
+        self, engine: RemoteEngine, vllm: str, adapters: Sequence[AdapterRef]
+    ) -> None:
+        named = replace(adapters[0], name="tenant/sea@3")
+        engine.prepare(named)
+        assert "tenant/sea@3" in held_there(vllm)
+        engine.unload(named)
+        until(lambda: "tenant/sea@3" not in held_there(vllm))
+
+    def test_what_a_restart_forgot_is_loaded_again_once(
+        self, engine: RemoteEngine, vllm: str, adapters: Sequence[AdapterRef]
+    ) -> None:
+        rows = [replace(row, adapter=adapters[0]) for row in ROWS]
+        before = ask(engine, rows)
+        httpx.post(f"{vllm}/forget", json={})
+        assert all(same(*pair) for pair in zip(ask(engine, rows), before, strict=True))
+        assert engine.adapter_memory().loads == 1
+
+    def test_a_name_that_is_taken_there_means_our_folder_afterwards(
+        self, make: Callable[..., RemoteEngine], adapters: Sequence[AdapterRef]
+    ) -> None:
+        one, other = (replace(adapter, name="tenant/sea@1") for adapter in adapters)
+        row = replace(ROWS[0], adapter=one)
+        (expected,) = ask(make(), [row])
+        make().prepare(other)
+        (found,) = ask(make(), [row])
+        assert same(found, expected)
+
+    def test_what_was_used_least_recently_is_unloaded_beyond_the_budget(
+        self, make: Callable[..., RemoteEngine], vllm: str, adapters: Sequence[AdapterRef]
+    ) -> None:
+        sizes = [(adapter.folder / ADAPTER_WEIGHTS).stat().st_size for adapter in adapters]
+        engine = make(adapter_budget_bytes=max(sizes))
+        for adapter in (*adapters, adapters[0]):
+            ask(engine, [replace(ROWS[0], adapter=adapter)])
+        assert engine.adapter_memory().evictions == 2
+        until(lambda: adapters[1].key[:40] not in held_there(vllm))
+        assert adapters[0].key[:40] in held_there(vllm)
+
+    def test_what_the_server_refuses_is_refused_with_its_reason(
+        self, make: Callable[..., RemoteEngine], vllm: str, model: Path, tmp_path: Path
+    ) -> None:
+        for reason, folder in (
+            ("no_effect", make_lora(model, tmp_path / "idle", scale=0.0).folder),
+            ("rank", make_lora(model, tmp_path / "wide", rank=32).folder),
+            ("config", make_lora(make_tiny_llama(tmp_path / "big", hidden=128), tmp_path / "other").folder),
+        ):
+            with pytest.raises(InvalidAdapter) as refused:
+                make().check(folder)
+            assert refused.value.reason == reason
+        apart = make(path_there=lambda folder: f"/elsewhere/{folder.name}")
+        with pytest.raises(UpstreamFailed, match="LOREBASE_OPENAI_DATA"):
+            apart.prepare(make_lora(model, tmp_path / "fine"))
+        assert held_there(vllm) & {"idle", "wide", "other", "fine"} == set()
+
+
+def held_there(url: str) -> set[str]:
+    return set(httpx.get(f"{url}/held").json()["held"])
+
+
+@contextmanager
+def loaded_engines(model: str, url: str) -> Iterator[Callable[..., RemoteEngine]]:
+    engines: list[RemoteEngine] = []
+
+    def make(model: str = model, **options: Any) -> RemoteEngine:
+        engines.append(RemoteEngine(model, f"{url}/v1", **options))
+        engines[-1].load()
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+@contextmanager
+def serving(module: str, *arguments: str, probe: str) -> Iterator[str]:
+    """Run a server of the tests in a process of its own."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "tests.adapters.misbehaving_server", str(port)])
+    process = subprocess.Popen([sys.executable, "-m", module, str(port), *arguments])
     url = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: _answers(url))
+        until(lambda: _answers(f"{url}{probe}"))
         yield url
     finally:
         process.kill()
         process.wait()
 
 
+@pytest.fixture(scope="module")
+def misbehaving() -> Iterator[str]:
+    """The address of a server that does what the model's name says."""
+    with serving("tests.adapters.misbehaving_server", probe="/seen") as url:
+        yield url
+
+
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/seen").status_code == 200
+        return httpx.get(url).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -116,17 +232,9 @@ def seen(url: str, what: str) -> int:
 
 @pytest.fixture
 def engine_for(misbehaving: str) -> Iterator[Callable[..., RemoteEngine]]:
-    engines: list[RemoteEngine] = []
-
-    def make(model: str, **options: int) -> RemoteEngine:
-        engines.append(RemoteEngine(model, f"{misbehaving}/v1", **options))
-        engines[-1].load()
-        return engines[-1]
-
-    yield make
-    httpx.get(f"{misbehaving}/up")
-    for engine in engines:
-        engine.close()
+    with loaded_engines("good", misbehaving) as make:
+        yield make
+        httpx.get(f"{misbehaving}/up")
 
 
 def refused(engine: RemoteEngine, row: Row = ROWS[0]) -> Exception:
@@ -215,12 +323,26 @@ def test_a_server_that_is_not_there_or_lacks_the_model_is_no_reason_to_end(misbe
         engine.close()
 
 
-def test_what_cannot_be_sent_is_refused_at_once(engine_for: Callable[..., RemoteEngine], tmp_path: Path) -> None:
+def test_what_cannot_be_sent_is_refused_at_once(
+    engine_for: Callable[..., RemoteEngine], adapters: Sequence[AdapterRef]
+) -> None:
     engine = engine_for("good")
     with pytest.raises(RequestTooLong):
         engine.submit(replace(ROWS[0], question="why " * 25_000), Heard())
-    with pytest.raises(NotSupported):
-        engine.submit(replace(ROWS[0], adapter=AdapterRef("0" * 64, tmp_path)), Heard())
+    with pytest.raises(NotSupported):  # a model of a server that takes no adapters
+        engine_for("other").submit(replace(ROWS[0], adapter=adapters[0]), Heard())
+
+
+def test_a_server_without_runtime_adapters_is_told_of(
+    engine_for: Callable[..., RemoteEngine], adapters: Sequence[AdapterRef]
+) -> None:
+    engine = engine_for("good")  # says it is vLLM, and knows no such address
+    for ask_for in (lambda: engine.prepare(adapters[0]), lambda: engine.check(adapters[0].folder)):
+        with pytest.raises(NotSupported, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
+            ask_for()
+    assert isinstance(refused(engine, replace(ROWS[0], adapter=adapters[0])), NotSupported)
+    engine.pin(adapters[0])
+    until(lambda: engine.adapter_memory().pinned == frozenset())
 
 
 def test_owners_are_kept_apart_in_the_servers_cache(engine_for: Callable[..., RemoteEngine], misbehaving: str) -> None:

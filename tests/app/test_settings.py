@@ -52,3 +52,10 @@ def test_what_a_client_sends_stays_on_one_log_line(capsys: pytest.CaptureFixture
         root.handlers[:], root.level = handlers, level
     assert written.count("\n") == 1
     assert "\x1b" not in written
+
+
+def test_a_model_server_is_told_a_folder_where_it_sees_it(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "tenants" / "t" / "adapters" / "a"
+    assert Settings(data=tmp_path / "data").path_there(folder) == str(folder.resolve())
+    elsewhere = Settings(data=tmp_path / "data", openai_data="/lorebase")
+    assert elsewhere.path_there(folder) == "/lorebase/tenants/t/adapters/a"
