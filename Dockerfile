@@ -18,7 +18,7 @@ RUN pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu \
  && useradd --system --uid 10001 lorebase \
  && install -d -o lorebase /data
 
-USER lorebase
+USER 10001
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \

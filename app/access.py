@@ -58,7 +58,6 @@ class _Exchange:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
-            headers["X-Content-Type-Options"] = "nosniff"
             headers.update(self.headers)
             if self.last:
                 headers["Connection"] = "close"

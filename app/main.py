@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from app.access import Access
 from app.problems import install_problem_handlers
 from app.replay import Idempotency
+from app.response_headers import ResponseHeaders
 from app.routes import (
     adapters,
     audit,
@@ -39,6 +41,16 @@ from app.scopes import Rulebook
 from app.service import Service
 
 VERSION = "0.1.0"
+# What pages of other origins may send and read, beside what every browser lets them.
+_SENT_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "X-Adapter", "X-Request-ID", "X-Session-Id"]
+_ANSWERED_HEADERS = [
+    "Idempotency-Replayed",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Adapter-Used",
+    "X-Request-Id",
+]
 ROUTERS = tuple(
     module.router
     for module in (
@@ -102,6 +114,15 @@ def create_app(service: Service) -> FastAPI:
         draining=service.draining,
         slow_seconds=settings.slow_request_seconds,
     )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=_SENT_HEADERS,
+            expose_headers=_ANSWERED_HEADERS,
+        )
+    app.add_middleware(ResponseHeaders, tls=settings.tls_certificate is not None)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -9,6 +9,7 @@ import sys
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from app.logs import configure_logs
 from app.main import create_app
@@ -58,18 +59,24 @@ def serve(settings: Settings) -> int:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     print(welcome(service), flush=True)  # noqa: T201
-    config = uvicorn.Config(
-        create_app(service),
+    server = _DrainingServer(uvicorn_config(create_app(service), settings), service)
+    server.run()
+    return 0 if server.started else 1
+
+
+def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How uvicorn is to serve an application: where, with or without TLS, with this program's own logs."""
+    return uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
-    server = _DrainingServer(config, service)
-    server.run()
-    return 0 if server.started else 1
 
 
 def welcome(service: Service) -> str:

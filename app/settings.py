@@ -15,6 +15,7 @@ BUILTIN = "builtin"
 NO_RERANKER = "none"
 REMOTE = "openai:"
 _MEBIBYTE = 1024**2
+_ORIGIN = r"https?://[A-Za-z0-9.:\[\]-]+"
 
 
 class Settings(BaseSettings):
@@ -24,6 +25,16 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on. Use 0.0.0.0 only behind TLS.")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    tls_certificate: Path | None = Field(
+        None, description="File with the certificate chain (PEM) to serve HTTPS by itself; unset: HTTP."
+    )
+    tls_key: Path | None = Field(None, description="File with that certificate's private key (PEM).")
+    cors_origins: str | None = Field(
+        None,
+        pattern=rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)$",
+        description="Origins of web pages that may use the API from a browser, such as `https://intranet.example.com`, "
+        "separated by commas; none unless set.",
+    )
     data: Path = Field(Path("data"), description="Folder for everything the service keeps.")
     admin_key: SecretStr | None = Field(None, description="Admin key, 16 characters or more, instead of a made one.")
     default_key: SecretStr | None = Field(
@@ -187,6 +198,20 @@ class Settings(BaseSettings):
             raise ValueError("LOREBASE_ADMIN_KEY and LOREBASE_DEFAULT_KEY must differ: a key says who is asking")
         return self
 
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("LOREBASE_TLS_CERTIFICATE and LOREBASE_TLS_KEY go together: set both or none")
+        for path in (self.tls_certificate, self.tls_key):
+            if path is not None and not path.is_file():
+                raise ValueError(f"there is no file {path}; LOREBASE_TLS_… name PEM files")
+        return self
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """The origins of ``cors_origins``."""
+        return [each.strip() for each in (self.cors_origins or "").split(",") if each.strip()]
+
     @property
     def max_body_bytes(self) -> int:
         return self.max_body_mb * _MEBIBYTE
@@ -200,7 +225,8 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """Where a person on this machine reaches the service."""
-        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104
+        scheme = "http" if self.tls_certificate is None else "https"
+        return f"{scheme}://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104
 
 
 def settings_table() -> str:

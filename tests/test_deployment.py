@@ -62,6 +62,24 @@ def test_compose_names_only_what_it_declares() -> None:
     assert variables <= set(Settings.model_fields)
 
 
+def test_the_container_runs_without_rights_on_a_root_it_cannot_write() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users
+    assert users[-1].isdigit()  # a number, so that a cluster can see that it is not root
+    assert int(users[-1]) > 0
+    assert f"useradd --system --uid {users[-1]}" in "\n".join(lines)
+    assert lines.index(f"USER {users[-1]}") < next(n for n, line in enumerate(lines) if line.startswith("CMD"))
+    service = read("docker-compose.yml")["services"]["lorebase"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["tmpfs"] == ["/tmp"]
+    assert [volume.partition(":")[2] for volume in service["volumes"]] == ["/data"]
+    assert "user" not in service
+    assert "privileged" not in service
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "deploy").rglob("*.yml")), ids=lambda path: path.name)
 def test_monitoring_files_are_yaml(path: Path) -> None:
     assert isinstance(yaml.safe_load(path.read_text()), dict)
