@@ -164,7 +164,7 @@ class Access:
             except Problem as problem:
                 await self._audit(exchange, problem.status_code, refusal=True)
                 raise
-            if route is not None and route.changes:
+            if route is not None and route.audited:
                 exchange.tell = partial(self._audit, exchange)
                 begin_subject()
             exchange.headers = await self._within_rates(principal, route)

@@ -45,8 +45,14 @@ class InvalidBackup(Exception):
     """An archive that is incomplete, damaged, or no backup; or a folder that cannot take one."""
 
 
-def backup(data: Path, central: Database, open_tenant: OpenTenant, report: Report = lambda *_: None) -> Iterator[bytes]:
-    """The archive of a data folder, piece by piece.
+def backup(
+    data: Path,
+    central: Database,
+    open_tenant: OpenTenant,
+    report: Report = lambda *_: None,
+    only: str | None = None,
+) -> Iterator[bytes]:
+    """The archive of a data folder, piece by piece; of one tenant alone when ``only`` says which.
 
     A tenant's database and adapters are of one moment or the next; tenants follow each other, and the central database
     comes last, so that a tenant made in between is in the archive too, and one erased in between is not restored.
@@ -60,6 +66,8 @@ def backup(data: Path, central: Database, open_tenant: OpenTenant, report: Repor
         done: list[str] = []
         while True:
             central.snapshot(staging / DATABASE)
+            if only is not None:
+                _keep_only(staging / DATABASE, only)
             ids = _tenant_ids(staging / DATABASE)
             if not (missing := [tenant_id for tenant_id in ids if tenant_id not in done]):
                 break
@@ -173,6 +181,16 @@ def _member(path: Path, name: str, files: dict[str, dict[str, Any]]) -> Iterator
 def _tenant_ids(central: Path) -> list[str]:
     with closing(sqlite3.connect(central)) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM tenants ORDER BY created_at, id")]
+
+
+def _keep_only(central: Path, tenant_id: str) -> None:
+    """Leave one tenant in a copy of the central database, and its keys; not those that the environment gives."""
+    with closing(sqlite3.connect(central, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("DELETE FROM keys WHERE tenant_id IS NOT ? OR from_environment", (tenant_id,))
+        connection.execute("DELETE FROM tenants WHERE id <> ?", (tenant_id,))
+        connection.execute("VACUUM")  # what was deleted would still lie in the file
 
 
 def _open_all_after_restart(central: Path) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.backup import DATABASE, TENANTS, InvalidBackup, backup, is_complete, restore
-from app.service import KEYS_FILE, DataFolderInUse, lock_data_folder
+from app.keys_file import KEYS_FILE
+from app.service import DataFolderInUse, lock_data_folder
 from app.settings import Settings
-from app.tenants import CENTRAL_MIGRATIONS
+from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from ingest import Database, IngestError
 
 _ADMIN_KEY = re.compile(r"^LOREBASE_ADMIN_KEY=(\S+)$", re.MULTILINE)
@@ -26,8 +29,8 @@ class _Failed(Exception):
     """The backup cannot be made; the message says why."""
 
 
-def run_backup(settings: Settings, target: Path) -> int:
-    """Write a backup of the data folder to ``target``; the exit status.
+def run_backup(settings: Settings, target: Path, tenant_id: str | None = None) -> int:
+    """Write a backup of the data folder, or of one tenant, to ``target``; the exit status.
 
     The file appears under its name when it is complete.
     """
@@ -37,7 +40,7 @@ def run_backup(settings: Settings, target: Path) -> int:
         return _fail(f"{target} is there already; name a new file.")
     part = target.with_name(target.name + ".part")
     try:
-        _take(settings, part)
+        _take(settings, part, tenant_id)
         os.replace(part, target)
     except (_Failed, OSError, IngestError) as error:
         return _fail(str(error))
@@ -62,12 +65,12 @@ def run_restore(settings: Settings, source: Path) -> int:
     return 0
 
 
-def _take(settings: Settings, part: Path) -> None:
+def _take(settings: Settings, part: Path, tenant_id: str | None) -> None:
     try:
         with lock_data_folder(settings.data):
-            _write(part, _of_folder(settings.data))
+            _write(part, _of_folder(settings.data, tenant_id))
     except DataFolderInUse:
-        _write(part, _of_service(settings))
+        _write(part, _of_service(settings, tenant_id))
     if not is_complete(part):
         raise _Failed("The backup broke off; the service's log says why. Try again.")
 
@@ -83,8 +86,10 @@ def _write(part: Path, pieces: Iterable[bytes]) -> None:
         os.fsync(file.fileno())
 
 
-def _of_folder(data: Path) -> Iterator[bytes]:
+def _of_folder(data: Path, tenant_id: str | None) -> Iterator[bytes]:
     with closing(Database(data / DATABASE, CENTRAL_MIGRATIONS)) as central:
+        if tenant_id is not None and TenantDirectory(central).tenant(tenant_id) is None:
+            raise _Failed(f"There is no tenant {tenant_id} in {data}; `GET /tenants` lists the ids.")
 
         @contextmanager
         def open_tenant(tenant_id: str) -> Iterator[Database | None]:
@@ -95,23 +100,34 @@ def _of_folder(data: Path) -> Iterator[bytes]:
             with closing(Database(path, {})) as database:
                 yield database
 
-        yield from backup(data, central, open_tenant)
+        yield from backup(data, central, open_tenant, only=tenant_id)
 
 
-def _of_service(settings: Settings) -> Iterator[bytes]:
-    url = f"http://{settings.host}:{settings.port}/backup"
+def _of_service(settings: Settings, tenant_id: str | None) -> Iterator[bytes]:
+    url = settings.url + ("/backup" if tenant_id is None else f"/tenants/{quote(tenant_id, safe='')}/export")
     headers = {"Authorization": f"Bearer {_admin_key(settings)}"}
     try:
-        with httpx.stream("GET", url, headers=headers, timeout=httpx.Timeout(10, read=600)) as response:
+        timeout, trusted = httpx.Timeout(10, read=600), _trusted(settings)
+        with httpx.stream("GET", url, headers=headers, timeout=timeout, verify=trusted) as response:
             if response.status_code != 200:
                 response.read()
-                raise _Failed(f"The service at {url} answered {response.status_code}: {_detail(response)}")
+                raise _Failed(f"The service at {settings.url} answered {response.status_code}: {_detail(response)}")
             yield from response.iter_bytes()
     except httpx.TransportError as error:
         raise _Failed(
             f"A service holds {settings.data}, but {url} gave no backup ({error}). Set LOREBASE_HOST and LOREBASE_PORT "
             "as the service has them."
         ) from error
+
+
+def _trusted(settings: Settings) -> ssl.SSLContext | bool:
+    """Trust in the service's own certificate, whatever name it is for: it is asked on this machine."""
+    if settings.tls_certificate is None:
+        return True
+    context = ssl.create_default_context(cafile=str(settings.tls_certificate))
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def _admin_key(settings: Settings) -> str:

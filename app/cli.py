@@ -44,11 +44,14 @@ def reindex(
 
 
 @cli.command()
-def backup(target: Annotated[Path, typer.Argument(help="The archive to write, such as lorebase.tar.")]) -> None:
+def backup(
+    target: Annotated[Path, typer.Argument(help="The archive to write, such as lorebase.tar.")],
+    tenant: Annotated[str | None, typer.Option(help="Only the tenant of this id.")] = None,
+) -> None:
     """Write everything the data folder holds, but no keys, to one archive; also while the service works."""
     from app.backup_command import run_backup
 
-    raise typer.Exit(run_backup(_settings(), target))
+    raise typer.Exit(run_backup(_settings(), target, tenant))
 
 
 @cli.command()

@@ -133,6 +133,7 @@ RULES: dict[str, Rule] = {
     "GET /audit/verification": _ADMIN,
     "GET /tenants/{tenant_id}/audit": _TENANT,
     "GET /usage": _rule("ask", "ingest", "train", by_collection=True),
+    "GET /tenants/{tenant_id}/export": _TENANT,
     "GET /tenants/{tenant_id}/usage": _TENANT,
     "GET /tenants/{tenant_id}/keys": _TENANT,
     "POST /tenants/{tenant_id}/keys": _TENANT,
@@ -154,6 +155,7 @@ RULES: dict[str, Rule] = {
 
 
 _QUESTIONS = frozenset({"POST /search", "POST /ask", "POST /v1/chat/completions"})
+_TAKES_OUT = frozenset({"GET /tenants/{tenant_id}/export"})
 
 
 def spread(scopes: Iterable[TenantScope]) -> frozenset[Scope]:
@@ -175,9 +177,9 @@ class RuledRoute:
         return f"{self.method} {self.path}"
 
     @property
-    def changes(self) -> bool:
-        """Whether it changes anything: what an audit log tells of."""
-        return self.method != "GET" and str(self) not in _QUESTIONS
+    def audited(self) -> bool:
+        """Whether an audit log tells of it: what changes anything, or takes everything out."""
+        return (self.method != "GET" and str(self) not in _QUESTIONS) or str(self) in _TAKES_OUT
 
     def ids(self, path: str) -> dict[str, str]:
         """What a path of this route names."""
@@ -188,7 +190,7 @@ class RuledRoute:
 def takes_idempotency_key(route: RuledRoute) -> bool:
     """Whether a route can be sent again under a key: those that make something of a tenant's. Not keys: they are shown
     once."""
-    return route.method == "POST" and route.changes and OPERATOR not in route.rule.scopes
+    return route.method == "POST" and route.audited and OPERATOR not in route.rule.scopes
 
 
 class Rulebook:

@@ -11,9 +11,10 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.keys_file import DEFAULT_TENANT, KEYS_FILE
 from app.logs import configure_logs
 from app.main import create_app
-from app.service import DEFAULT_TENANT, KEYS_FILE, DataFolderInUse, Service
+from app.service import DataFolderInUse, Service
 from app.settings import Settings
 
 _GLANCE_SECONDS = 0.05

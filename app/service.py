@@ -30,7 +30,7 @@ from app.idempotency import IdempotencyStore
 from app.ingestion import Ingestion
 from app.job_worker import JobWorker
 from app.jobs import Backlog
-from app.keys import new_key
+from app.keys_file import drop_unknown, first_keys
 from app.life.answers import Retention
 from app.life.evaluate_task import Evaluations
 from app.life.shadow import ShadowRunner
@@ -61,8 +61,7 @@ from ingest import (
 )
 
 _log = logging.getLogger("lorebase.service")
-DEFAULT_TENANT = "default"
-KEYS_FILE = "keys.env"
+_FORGET_TRIES = 20
 _PAGE_SECONDS = 20.0  # to draw one page of a PDF
 _FILES_OF_A_TENANT = 16  # a database with a writer and some readers, and as much again to spare
 
@@ -94,7 +93,7 @@ class Service:
         self._central = Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS)
         self._backing_up = threading.Lock()
         self.directory = TenantDirectory(self._central, _default_limits(settings))
-        self.new_keys = _first_keys(self.directory, settings)
+        self.new_keys = first_keys(self.directory, settings)
         self.engine = _engine_of(settings)
         self.metrics = Metrics(self.engine, lambda: self.readiness()[0])
         self._embedder = embedder_of(settings)
@@ -154,7 +153,8 @@ class Service:
         self.worker.stop()
         for task_worker in self._task_workers:
             task_worker.stop()
-        self._loader.join()
+        if self._loader.is_alive():
+            self._loader.join()
         self._shadow.stop()
         self.engine.close()
         self._parser.close()
@@ -224,9 +224,22 @@ class Service:
         for ref in workspace.adapters.refs() if workspace is not None else ():
             self.engine.unload(ref)
         removed = self.workspaces.remove(tenant_id)
+        if removed:
+            self._forget_removed()
         self._backlog.forget(tenant_id)
         self.rates.forget(tenant_id)
         return removed
+
+    def _forget_removed(self) -> None:
+        """Leave no byte of removed tenants in the keys' file and the central database."""
+        drop_unknown(self.settings.data, self.directory.keys)
+        try:
+            for _ in range(_FORGET_TRIES):
+                if self._central.forget_deleted():
+                    return
+                time.sleep(0.05)
+        except sqlite3.Error as error:
+            _log.warning("the names of removed tenants are in the central database yet: %s", error)
 
     async def allowances(self, tenant_id: str, spends_tokens: bool) -> Sequence[Allowance]:
         """How a tenant stands in its rates and budgets, after one more request; free where it has none."""
@@ -261,15 +274,19 @@ class Service:
         reset = seconds_left_today(time.time())
         return Allowance("tokens", limit, 86_400, left, reset, None if left else reset)
 
-    def backup(self) -> Iterator[bytes]:
-        """An archive of everything the service keeps, piece by piece: see `app.backup`. Raises BackupRunning."""
+    def backup(self, only: str | None = None) -> Iterator[bytes]:
+        """An archive of everything the service keeps, or of one tenant, piece by piece: see `app.backup`.
+
+        Raises:
+            BackupRunning
+        """
         if not self._backing_up.acquire(blocking=False):
             raise BackupRunning("A backup is being taken already; wait until it has ended.")
 
         def pieces() -> Iterator[bytes]:
             try:
                 yield b""  # begun: from here on the block below is sure to be left
-                yield from backup(self.settings.data, self._central, self._database_of)
+                yield from backup(self.settings.data, self._central, self._database_of, only=only)
             finally:
                 self._backing_up.release()
 
@@ -408,26 +425,3 @@ def lock_data_folder(data: Path) -> Iterator[None]:
 def embedder_of(settings: Settings) -> Embedder:
     """The embedder that the settings ask for; its model is loaded when first needed."""
     return make_embedder(None if settings.embedder == BUILTIN else settings.embedder, settings.embedding_backend)
-
-
-def _first_keys(directory: TenantDirectory, settings: Settings) -> dict[str, str]:
-    """Make what keys are missing, take over those the environment gives; the made ones."""
-    made: dict[str, str] = {}
-    if settings.admin_key is not None:
-        directory.keys.set_environment_key(None, settings.admin_key.get_secret_value())
-    elif not directory.keys.has_admin_key():
-        _, made["LOREBASE_ADMIN_KEY"] = directory.keys.add(None)
-    default = next((t for t in directory.tenants() if t.name == DEFAULT_TENANT), None)
-    if settings.default_key is not None:
-        if default is None:
-            default, _ = directory.create(DEFAULT_TENANT)
-        directory.keys.set_environment_key(default.id, settings.default_key.get_secret_value())
-    elif default is None and not directory.tenants():
-        key = new_key()
-        directory.create(DEFAULT_TENANT, key)
-        made["LOREBASE_DEFAULT_KEY"] = key
-    if made:
-        handle = os.open(settings.data / KEYS_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.writelines(f"{name}={key}\n" for name, key in made.items())
-    return made

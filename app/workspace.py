@@ -6,9 +6,11 @@ The one place that joins ids to paths: ids are made here or by `TenantDirectory`
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import sqlite3
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +34,9 @@ from app.tenants import TenantDirectory
 from app.usage import USAGE_MIGRATIONS, UsageStore
 from ingest import DOCUMENT_MIGRATIONS, Corpus, Database, DatabaseClosed, RetrievalOptions
 
+_log = logging.getLogger("lorebase.workspace")
 _ADAPTERS = "adapters"
+_ERASE_SECONDS = 10.0  # for those who are still writing to see that it is gone
 _CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
 
@@ -181,7 +185,7 @@ class Workspaces:
             self._total -= self._held.pop(tenant_id, 0)
         if workspace is not None:  # nobody else is kept waiting: the tenant cannot be opened again
             workspace.close()
-        shutil.rmtree(self._folder / tenant_id, ignore_errors=True)
+        _erase(self._folder / tenant_id)
         return True
 
     def pinned(self) -> list[AdapterRef]:
@@ -221,3 +225,15 @@ class Workspaces:
 
     def _exceeded(self) -> bool:
         return self._total > self._budget or len(self._held) > self._most_open
+
+
+def _erase(folder: Path) -> None:
+    """Delete a folder, also while something is written to it yet; what stays is swept at the next start."""
+    deadline = time.monotonic() + _ERASE_SECONDS
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            if time.monotonic() > deadline:
+                _log.error("a folder cannot be erased: %s", folder)
+                return
+            time.sleep(0.1)

@@ -22,6 +22,7 @@ Migration = str | Callable[[sqlite3.Connection], None]
 
 _IDLE_READERS = 4
 _BUSY_SECONDS = 30.0
+_CHECKPOINT_SECONDS = 0.2  # that those who read may hold the log up
 
 _SCHEMA_VERSION = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -114,6 +115,29 @@ class Database:
         """
         with self.read() as connection, closing(sqlite3.connect(target)) as copy:
             connection.backup(copy)
+
+    def forget_deleted(self) -> bool:
+        """Rewrite the file without what was deleted, and empty its log, so that no byte of it is left in either.
+
+        Returns:
+            whether the log is empty; false while a reader that began before holds on to it.
+
+        Raises:
+            DatabaseClosed: the database is closed.
+            sqlite3.Error: there is no room for the copy.
+        """
+        with self._write_lock:
+            if self._closed:
+                raise DatabaseClosed(f"database {self.path.name} is closed")
+            if self._writer is None:
+                self._writer = self._open_writer()
+            self._writer.execute("VACUUM")
+            self._writer.execute(f"PRAGMA busy_timeout={_CHECKPOINT_SECONDS * 1000:.0f}")  # others wait to write
+            try:
+                busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000:.0f}")
+        return not busy
 
     def close(self) -> None:
         """Close all idle connections, the writer last; waits for a transaction under way. Calling it twice is fine."""

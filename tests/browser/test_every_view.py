@@ -116,7 +116,8 @@ def figures(page: Any) -> None:
 
 
 def admin(page: Any) -> None:
-    page.get_by_text("Revoke a key").first.click()
+    page.get_by_text("Use and keys").first.click()
+    page.get_by_role("button", name="Revoke").first.wait_for()
 
 
 def door(page: Any) -> None:

@@ -130,3 +130,32 @@ def test_a_database_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     Database(path, {"notes": [*NOTES, "CREATE TABLE more (id TEXT)"]}).close()
     with pytest.raises(IncompatibleDatabase, match="holds version 2 of its notes tables"):
         Database(path, {"notes": NOTES})
+
+
+def test_what_was_deleted_is_in_no_byte_of_file_and_log_once_forgotten(database: Database) -> None:
+    for n in range(50):
+        with database.write() as connection:
+            connection.execute("INSERT INTO notes (body) VALUES (?)", (f"zanzibar {n} " * 100,))
+    with database.write() as connection:
+        connection.execute("INSERT INTO notes (body) VALUES ('kept')")
+        connection.execute("DELETE FROM notes WHERE body <> 'kept'")
+
+    def held() -> bool:
+        return any(b"zanzibar" in path.read_bytes() for path in database.path.parent.iterdir())
+
+    assert held()
+    assert database.forget_deleted()
+    assert not held()
+    assert bodies(database) == ["kept"]
+
+
+def test_a_reader_that_began_before_keeps_the_log_until_it_ends(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute("INSERT INTO notes (body) VALUES ('old')")
+    with database.read() as reader:
+        assert reader.execute("SELECT count(*) FROM notes").fetchone()[0] == 1
+        with database.write() as connection:
+            connection.execute("DELETE FROM notes")
+        assert not database.forget_deleted()
+        assert reader.execute("SELECT body FROM notes").fetchone()["body"] == "old"
+    assert database.forget_deleted()

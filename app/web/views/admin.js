@@ -1,6 +1,6 @@
 // For the admin: tenants and their keys. A key is shown once, when it is made.
 import { get, post, remove } from "../api.js";
-import { t, when } from "../i18n.js";
+import { bytes, number, t, when } from "../i18n.js";
 import { attempt, Confirm, Copy, Dialog, Empty, Field, Loading, Note, useLoaded } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
 import { html, useState } from "../vendor/preact-htm.js";
@@ -13,16 +13,48 @@ const NewKey = ({ made, onClose }) => html`<${Dialog} label=${t("admin.key")} on
   <div class="row"><${Copy} text=${made.api_key} /><button onClick=${close}>${t("close")}</button></div>
 </div>`}<//>`;
 
-function Revoke({ tenant }) {
-  const [id, setId] = useState("");
-  const revoke = async (event) => {
-    event.preventDefault();
-    if (await attempt(() => remove(`/tenants/${tenant.id}/keys/${encodeURIComponent(id.trim())}`), t("admin.revoked"))) setId("");
+const key = (listed) => {
+  const scopes = listed.scopes.join(", ") + (listed.collections ? ` (${listed.collections.join(", ")})` : "");
+  const end = listed.revoked_at ? t("admin.key.revoked", { at: when(listed.revoked_at) })
+    : listed.expires_at ? t("admin.key.expires", { at: when(listed.expires_at) }) : "";
+  return [listed.name, scopes, end].filter(Boolean).join(" · ");
+};
+
+function Keys({ tenant }) {
+  const { data, problem, reload } = useLoaded(() => get(`/tenants/${tenant.id}/keys`), [tenant.id]);
+  const revoke = async (id) => {
+    await attempt(() => remove(`/tenants/${tenant.id}/keys/${id}`), t("admin.revoked"));
+    reload();
   };
-  return html`<details><summary class="small">${t("admin.revoke.open")}</summary><form class="row" onSubmit=${revoke}>
-    <div class="grow"><${Field} label=${t("admin.key.id")}>${(field) => html`<input id=${field} type="text" spellcheck=${false} value=${id} onInput=${(event) => setId(event.target.value)} />`}<//></div>
-    <button class="compact bad" disabled=${!id.trim()}>${t("admin.revoke")}</button>
-  </form></details>`;
+  return html`<div class="stack">
+    ${problem && html`<${Note} kind="bad">${problem.message}<//>`}
+    ${data?.keys.map((listed) => html`<div class="row spread" key=${listed.id}>
+      <p class="grow small break">${key(listed)}<br /><code class="soft break">${listed.id}</code></p>
+      ${!listed.revoked_at && html`<button class="compact bad" aria-label=${t("admin.revoke.one", { key: listed.name || listed.id })} onClick=${() => revoke(listed.id)}>${t("admin.revoke")}</button>`}
+    </div>`)}
+  </div>`;
+}
+
+function Used({ tenant }) {
+  const { data, problem } = useLoaded(() => get(`/tenants/${tenant.id}/usage?days=1`), [tenant.id]);
+  if (problem || !data) return html`<p class="small soft">${problem ? problem.message : t("loading")}</p>`;
+  const { holds, today, limits } = data;
+  const of = (used, limit, shown = number) => (limit === null ? shown(used) : t("admin.used.of", { used: shown(used), limit: shown(limit) }));
+  return html`<p class="small">${t("admin.used", {
+    documents: of(holds.documents, limits.documents),
+    bytes: of(holds.bytes, limits.bytes, bytes),
+    versions: of(holds.adapter_versions, limits.adapter_versions),
+    requests: number(today.requests),
+    tokens: of(today.tokens, limits.tokens_per_day),
+    minutes: of(today.training_minutes, limits.training_minutes_per_day),
+  })}</p>`;
+}
+
+function Details({ tenant }) {
+  const [open, setOpen] = useState(false);
+  return html`<details onToggle=${(event) => setOpen(event.target.open)}><summary class="small">${t("admin.details")}</summary>
+    ${open && html`<div class="stack"><${Used} tenant=${tenant} /><${Keys} tenant=${tenant} /></div>`}
+  </details>`;
 }
 
 export function Admin() {
@@ -58,7 +90,7 @@ export function Admin() {
           <button class="compact bare only-icon" aria-label=${t("documents.delete", { title: tenant.name })} title=${t("delete")} onClick=${() => setLeaving(tenant)}><${Icon} name="trash" /></button>
         </div>
       </div>
-      <${Revoke} tenant=${tenant} />
+      <${Details} tenant=${tenant} />
     </li>`)}</ul>
     ${made && html`<${NewKey} made=${made} onClose=${() => setMade(null)} />`}
     ${leaving && html`<${Confirm} title=${t("admin.delete.title")} text=${t("admin.delete.text", { name: leaving.name })} action=${t("delete")}
