@@ -217,6 +217,10 @@ class Engine(Protocol):
         """Hash of the base weights that adapters are trained on."""
 
     @property
+    def weight_bytes(self) -> int:
+        """Memory of the base's weights, which a whole fine-tuned model takes once more; 0 where none can be served."""
+
+    @property
     def failure(self) -> str | None:
         """Why no row can be answered now, in words; None while they can. An engine in this process has then stopped for
         good; one over a model server may come back."""

@@ -2,6 +2,7 @@
 
 AdapterError
 ├── ModelUnavailable      the base model cannot be loaded, or the engine cannot go on
+├── ModelFailed           the model failed on one question and can go on with others
 ├── InvalidAdapter        an adapter's files are refused; `reason` is a stable word
 ├── UnknownAdapter        no such adapter or version in this registry
 ├── InvalidAdapterName    a name is malformed or reserved
@@ -28,6 +29,10 @@ class AdapterError(Exception):
 
 class ModelUnavailable(AdapterError):
     """The base model cannot be loaded, or the engine has stopped for good."""
+
+
+class ModelFailed(AdapterError):
+    """The model failed on this question; others are answered, and so may this one be when it is asked again."""
 
 
 class InvalidAdapter(AdapterError):

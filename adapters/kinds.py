@@ -3,7 +3,7 @@
 The one place that reads peft's ``peft_type``. What is found becomes `AdapterFiles`, in which every kind that is served
 is made of four things that rows of one batch can have each for themselves: low-rank products, changes of a layer's
 output, learned tokens, whole tensors. Only the named fields of a config count, and none reaches peft. Knows peft's
-formats and the project's own two (``BOTTLENECK``, and why ``FULL`` is refused); knows no base model.
+formats and the project's own two (``BOTTLENECK``, and ``FULL``: a whole model); knows no base model.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 
 from adapters.errors import InvalidAdapter
 
+FULL = "FULL"
 MAX_RANK = 256
 MAX_VIRTUAL_TOKENS = 512
 MAX_WIDTH = 4096
@@ -25,8 +26,6 @@ _REFUSED = {
     "LOHA": "its product is not of two low-rank factors",
     "LOKR": "its product is not of two low-rank factors",
     "OFT": "it turns the base weights themselves, which all rows share",
-    "FULL": "a whole model takes the memory of the base once more for each version. Serve it by itself "
-    "(LOREBASE_MODEL=its folder)",
 }
 # Variants that change what the two factors mean: serving them as plain LoRA would be silently wrong.
 _PLAIN_ONLY = (
@@ -34,6 +33,7 @@ _PLAIN_ONLY = (
     "trainable_token_indices", "target_parameters", "layer_replication", "rank_pattern", "alpha_pattern",
     "kasa_config", "velora_config", "monteclora_config", "arrow_config", "megatron_config",
 )  # fmt: skip
+_PREFIX = "base_model.model."
 _NAME = re.compile(
     r"^base_model\.model\.(?P<module>.+?)\."
     r"(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector(?:\.weight)?|ia3_l|adaption_prompt|adaption_gate|"
@@ -83,6 +83,7 @@ class AdapterFiles:
         magnitudes: lengths [d_out] that DoRA gives the rows of the adapted weight (Liu et al. 2024).
         scales: what IA³ multiplies with: a layer's output [d_out, 1] or its input [1, d_in] (Liu et al. 2022).
         bottlenecks, prompts: see there.
+        whole: every weight of a fine-tuned model, by its name in the base, in the number format of the file.
         virtual: learned tokens before the prompt: their embeddings [n, d], or for ``prefix_tuning`` their keys and
             values [n, layers · 2 · heads · width].
     """
@@ -97,13 +98,14 @@ class AdapterFiles:
     scales: Tensors = field(default_factory=dict)
     bottlenecks: Mapping[str, Bottleneck] = field(default_factory=dict)
     prompts: Mapping[str, AdaptionPrompt] = field(default_factory=dict)
+    whole: Tensors = field(default_factory=dict)
     virtual: torch.Tensor | None = None
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Paths of the modules that it changes, sorted; ``prompt`` for tokens before the prompt."""
-        tokens = () if self.virtual is None else ("prompt",)
-        return tuple(sorted({*self.factors, *self.scales, *self.bottlenecks, *self.prompts, *tokens}))
+        """Paths of the modules that it changes, sorted; ``prompt`` for tokens before the prompt, ``model`` for all."""
+        others = (*(() if self.virtual is None else ("prompt",)), *(("model",) if self.whole else ()))
+        return tuple(sorted({*self.factors, *self.scales, *self.bottlenecks, *self.prompts, *others}))
 
 
 Parts = dict[str, dict[str, torch.Tensor]]
@@ -117,6 +119,8 @@ def interpret(config: Mapping[str, Any], tensors: Tensors) -> AdapterFiles:
         InvalidAdapter: reason ``config``, ``format``, ``rank`` or ``shape``.
     """
     kind = str(config.get("peft_type"))[:80]
+    if kind == FULL:
+        return _read_whole(config, tensors)
     if kind not in _KINDS:
         why = _REFUSED.get(kind, "its kind is not known here")
         raise InvalidAdapter(
@@ -144,6 +148,15 @@ def interpret(config: Mapping[str, Any], tensors: Tensors) -> AdapterFiles:
         raise InvalidAdapter("format", f"The weights hold none of {', '.join(sorted(allowed))}.")
     found = {"kind": name, **read(dict(config), parts, whole)}
     return AdapterFiles(base_name=str(config.get("base_model_name_or_path") or ""), saved=saved, **found)
+
+
+def _read_whole(config: Mapping[str, Any], tensors: Tensors) -> AdapterFiles:
+    if strange := [name for name in tensors if not name.startswith(_PREFIX)]:
+        raise InvalidAdapter("format", f"Unexpected tensor {strange[0][:80]}: weights begin with {_PREFIX}")
+    if not tensors:
+        raise InvalidAdapter("format", "The weights are empty.")
+    whole = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+    return AdapterFiles("full", str(config.get("base_model_name_or_path") or ""), 0, whole=whole)
 
 
 def virtual_tokens(config: Mapping[str, Any]) -> int:

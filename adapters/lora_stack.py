@@ -61,6 +61,7 @@ class LoadedLora:
         changes: by module path, what else it does to a layer (`adapters.row_changes`).
         prompts: by the path of an attention layer, tokens that it attends to besides.
         virtual: what stands before each prompt.
+        whole: all weights of a model of its own, by their names in the base (`adapters.whole_models`).
     """
 
     key: str
@@ -71,6 +72,7 @@ class LoadedLora:
     changes: Mapping[str, LayerChange] = field(default_factory=dict)
     prompts: Mapping[str, AdaptionPrompt] = field(default_factory=dict)
     virtual: VirtualTokens | None = None
+    whole: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class LoraStack:

@@ -1,12 +1,11 @@
 """One adapter merged into the base weights, W + ΔW, and taken out again bit for bit.
 
 The base's tensors are kept and put back, not computed back: (W + Δ) − Δ is not W in floating point. Knows layers and
-factors; knows no rows. One thread merges; any may ask what the base's weights are.
+factors; knows no rows. Used by one thread.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,13 +44,12 @@ class MergedWeights:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._lock = threading.Lock()
         self._kept: dict[str, torch.Tensor] = {}
         self.key: str | None = None
 
     def may(self, adapter: LoadedLora) -> bool:
         """Whether an adapter is nothing but products beside whole weights that no other layer shares."""
-        if adapter.changes or adapter.prompts or adapter.virtual is not None or adapter.saved:
+        if adapter.changes or adapter.prompts or adapter.virtual is not None or adapter.saved or adapter.whole:
             return False
         shared: Any = self._model.get_input_embeddings().weight  # type: ignore[operator]
         layers = [unwrapped(self._model.get_submodule(path)) for path in adapter.factors]
@@ -74,22 +72,15 @@ class MergedWeights:
             weight = layer.weight.data
             delta = a.float() @ b.float()  # [d_in, d_out]
             merged[path] = (weight.float() + (delta if isinstance(layer, Conv1D) else delta.t())).to(weight.dtype)
-        with self._lock:
-            for path, weight in merged.items():
-                layer = unwrapped(self._model.get_submodule(path))
-                self._kept[path], layer.weight.data = layer.weight.data, weight
-            self.key = adapter.key
+        for path, weight in merged.items():
+            layer = unwrapped(self._model.get_submodule(path))
+            self._kept[path], layer.weight.data = layer.weight.data, weight
+        self.key = adapter.key
 
     def restore(self) -> None:
         """Put the base's own weights back."""
-        with self._lock:
-            for path, weight in self._kept.items():
-                layer: Any = unwrapped(self._model.get_submodule(path))
-                layer.weight.data = weight
-            self._kept.clear()
-            self.key = None
-
-    def base_weight(self, path: str) -> torch.Tensor | None:
-        """The base's own weight of a layer that is merged, as the layer holds it; None for one that is not."""
-        with self._lock:
-            return self._kept.get(path)
+        for path, weight in self._kept.items():
+            layer: Any = unwrapped(self._model.get_submodule(path))
+            layer.weight.data = weight
+        self._kept.clear()
+        self.key = None

@@ -6,9 +6,10 @@ which those behind it hold. Knows rows, the pool and the line; knows no model an
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,7 @@ from adapters.fair_queue import FairQueue
 from adapters.pool import AdapterPool, Lease, R
 from adapters.under_way import UnderWay
 
+_log = logging.getLogger(__name__)
 CLOSING = "The engine is shutting down; ask again."
 
 
@@ -61,11 +63,11 @@ class PooledEngine(ABC, Generic[R, W]):
         self._queue: FairQueue[W] = FairQueue()
         self._loading: set[W] = set()  # whose adapter is not in memory yet
         self._closing = False
+        self._failure: str | None = None
 
     @property
-    @abstractmethod
     def failure(self) -> str | None:
-        """See `Engine.failure`."""
+        return self._failure
 
     @abstractmethod
     def _loaded(self) -> Any:
@@ -124,6 +126,28 @@ class PooledEngine(ABC, Generic[R, W]):
                 return
             self._loading.add(row)
         row.lease = self._pool.lease(ref, partial(self._take_adapter, row), row.row.share_key)
+
+    def _end(self, error: Exception | None, running: Iterable[W] = ()) -> ModelUnavailable:
+        """The engine's thread ends: orderly, or by an error that it cannot go on after. Whoever waits hears why, and
+        whoever comes; the answer is what they hear.
+
+        Args:
+            running: rows in the model, which hear it too.
+        """
+        if error is not None:
+            _log.error("the engine stopped", exc_info=error)
+        why = (
+            CLOSING if error is None else f"The engine stopped ({type(error).__name__}: {error}); restart the service."
+        )
+        with self._change:
+            self._failure = None if error is None else why
+            self._closing = True
+            left = [*running, *self._queue.drain(), *self._loading]
+            self._loading.clear()
+        for row in left:
+            row.tell(Failed(ModelUnavailable(why)))
+            self._release(row)
+        return ModelUnavailable(why)
 
     def _counted(self) -> int:
         """Rows that count against ``max_waiting``; the caller holds the lock."""

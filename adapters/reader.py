@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,16 @@ from adapters.engine import (
     Submission,
     Token,
 )
-from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, NotSupported, RequestTooLong
+from adapters.errors import AdapterError, InvalidAdapter, ModelFailed, ModelUnavailable, NotSupported, RequestTooLong
 from adapters.kinds import AdapterFiles
 from adapters.lora_stack import LoadedLora
 from adapters.pooled import CLOSING, PooledEngine, PooledRow
-from adapters.row_changes import RowChanges, changed_segments, linear_weight, load_adapter
+from adapters.row_changes import RowChanges, changed_segments, load_adapter
 from adapters.row_lora import BatchComposition, Plan, put_row_lora, segments_of
 from adapters.spans import Calibration, Window, best_span, windows_of
 from adapters.squad import normalize_answer
 from adapters.validation import check_effect, check_fits, read_adapter, tensor_bytes
+from adapters.whole_models import WholeModels, by_model
 
 _log = logging.getLogger(__name__)
 WINDOW_TOKENS = 384
@@ -107,7 +107,6 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         self._rows = self._waiting = 0  # rows under way; those of them that were not begun
         self._steps = self._step_rows = 0
         self._thread: threading.Thread | None = None
-        self._failure: str | None = None
         self._base: ReaderBase | None = None
 
     @property
@@ -123,13 +122,15 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         return self._loaded().fingerprint
 
     @property
-    def failure(self) -> str | None:
-        return self._failure
+    def weight_bytes(self) -> int:
+        self._loaded()
+        return self._models.bytes
 
     def load(self) -> None:
         base = load_reader_base(self._folder, self._dtype)
         self._calibration = Calibration(**json.loads((self._folder / "calibration.json").read_text()))
         self._saved_shapes = {f"qa_outputs.{n}": tuple(p.shape) for n, p in base.model.qa_outputs.named_parameters()}
+        self._models = WholeModels(base.model)
         self._shapes = put_row_lora(base.model, self._composition)
         self._changes = RowChanges(base.model, self._composition)
         self._tokenizer = base.tokenizer.backend_tokenizer
@@ -205,25 +206,31 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         self._release(reading)
 
     def _work(self) -> None:
-        while True:
-            with self._change:
-                self._change.wait_for(lambda: len(self._queue) or self._closing)
-                pairs, finished = self._take()
-                closing = self._closing
+        failed: Exception | None = None
+        try:
+            while self._turn():
+                pass
+        except Exception as error:
+            failed = error
+        self._end(failed)
+
+    def _turn(self) -> bool:
+        """Read one batch; False once the engine is closing and nothing is left."""
+        with self._change:
+            self._change.wait_for(lambda: len(self._queue) or self._closing)
+            pairs, finished = self._take()
+            closing = self._closing
+        try:
             for reading in finished:
                 self._finish(reading)
-            try:
-                for batch in similar_lengths(pairs):
+            for _, together in by_model(pairs, lambda pair: pair.adapter):
+                for batch in similar_lengths(together):
                     self._read(batch)
-            except Exception as error:
-                self._fail({id(p.reading): p.reading for p in pairs}.values(), error)
-            if closing and not pairs:
-                break
-        with self._change:
-            left, self._loading = self._loading, set()
-        for reading in left:
-            reading.tell(Failed(ModelUnavailable(CLOSING)))
-            self._release(reading)
+        except Exception as error:
+            _log.exception("a batch failed")
+            self._fail([*finished, *{id(p.reading): p.reading for p in pairs}.values()], error)
+            self._probe(None)  # a model that cannot go on ends the engine here
+        return bool(pairs) or not closing
 
     def _take(self) -> tuple[list[_Pair], list[_Reading]]:
         """Windows for one batch, in turn from each share key, and readings with nothing to read."""
@@ -280,7 +287,7 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
 
     @torch.inference_mode()
     def _forward(self, ids: Sequence[list[int]], adapters: Sequence[LoadedLora | None]) -> tuple[Any, Any]:
-        """Start and end scores as float32 arrays [B, T].
+        """Start and end scores as float32 arrays [B, T], of rows on one whole model, or all on the base's weights.
 
         No token types mark question and passage: the encoder has only ever seen one type, and peft's wrapper for
         question answering drops them, so every adapter is trained without.
@@ -290,14 +297,16 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         lengths = torch.tensor([len(row) for row in ids])  # [B]
         positions = torch.arange(longest)  # [T]
         with self._forward_lock:
-            segments = segments_of(adapters, [longest] * len(ids))
+            whole = adapters[0] if adapters[0] is not None and adapters[0].whole else None
+            segments = [] if whole else segments_of(adapters, [longest] * len(ids))
             changed = changed_segments(segments) if self._changes.make_room(adapters) else ()
             self._composition.body = Plan(len(ids) * longest, segments, changed=changed)
             try:
-                out = self._loaded().model(
-                    input_ids=input_ids,
-                    attention_mask=(positions < lengths[:, None]).long(),  # [B, T]
-                )
+                with self._models.in_place(whole):
+                    out = self._loaded().model(
+                        input_ids=input_ids,
+                        attention_mask=(positions < lengths[:, None]).long(),  # [B, T]
+                    )
             finally:
                 self._composition.clear()
         return out.start_logits.float().numpy(), out.end_logits.float().numpy()  # [B, T] each
@@ -338,7 +347,11 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         return Done(texts[0], False, confidence, (spans[0], *agreeing), reading.prompt_tokens, max(0, last - first + 1))
 
     def _fail(self, readings: Iterable[_Reading], error: Exception) -> None:
-        known = error if isinstance(error, AdapterError) else ModelUnavailable(f"The batch failed: {error}")
+        known = (
+            error
+            if isinstance(error, AdapterError)
+            else ModelFailed(f"The batch failed ({type(error).__name__}); ask again.")
+        )
         for reading in readings:
             reading.waiting.clear()
             reading.tell(Failed(known))
@@ -348,7 +361,7 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         return self._bring(self._read_adapter(ref.folder, ref.sha256), ref.key)
 
     def _bring(self, files: AdapterFiles, key: str) -> LoadedLora:
-        return load_adapter(files, key, self._dtype, "cpu", partial(linear_weight, self._loaded().model))
+        return load_adapter(files, key, self._dtype, "cpu", self._models.linear)
 
     def _bytes_of(self, ref: AdapterRef) -> int:
         return tensor_bytes(ref.folder / ADAPTER_WEIGHTS, self._dtype.itemsize)
@@ -361,6 +374,7 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
                 "config", f"The reader has no prompt for the learned tokens of {files.kind}; train lora, dora or ia3."
             )
         check_fits(files, self._shapes, self._saved_shapes)
+        self._models.check(files)
         # A path says nothing about what lies there, so only a name that points elsewhere is refused.
         if files.base_name and files.base_name != base.adapter_base_name and not files.base_name.startswith(("/", ".")):
             raise InvalidAdapter(

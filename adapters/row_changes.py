@@ -27,13 +27,23 @@ _LENGTH = 1e-12  # of a row of weights at least
 
 
 def load_adapter(
-    files: AdapterFiles, key: str, dtype: torch.dtype, device: torch.device | str, weight_of: WeightOf
+    files: AdapterFiles,
+    key: str,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    weight_of: WeightOf,
+    whole_dtype: torch.dtype | None = None,
 ) -> LoadedLora:
     """Bring an adapter's tensors into the form the layers compute with.
 
     Args:
         weight_of: weight [d_out, d_in] and bias [d_out] of a linear layer of the base, by module path.
+        whole_dtype: number format of a whole model's weights, where it is another: the base's.
     """
+    if files.whole:
+        whole = {name: tensor.to(device, whole_dtype or dtype) for name, tensor in files.whole.items()}
+        held = sum(t.numel() * t.element_size() for t in whole.values())
+        return LoadedLora(key, 0, {}, {}, held, whole=whole)
     loaded = load_lora(files, key, dtype, device)
     changes: dict[str, LayerChange] = {}
     for module, lengths in files.magnitudes.items():
@@ -178,16 +188,10 @@ def unwrapped(layer: nn.Module) -> nn.Module:
     return layer.base if isinstance(layer, RowLoraLinear) else layer
 
 
-def linear_weight(
-    model: nn.Module, path: str, kept: Callable[[str], torch.Tensor | None] = lambda _: None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weight [d_out, d_in] and bias [d_out] of a linear layer of the base.
-
-    Args:
-        kept: the base's own weight where another stands in its place.
-    """
+def linear_weight(model: nn.Module, path: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight [d_out, d_in] and bias [d_out] of a linear layer of the base."""
     layer: Any = unwrapped(model.get_submodule(path))
-    return whole_weight(layer, kept(path)), layer.bias
+    return whole_weight(layer), layer.bias
 
 
 class RowChanges:

@@ -54,11 +54,13 @@ def local_server(
     default_key: str | None = None,
     ready_seconds: float = 180.0,
     stop_seconds: float = 30.0,
+    module: str = "app.cli",
 ) -> Iterator[LocalServer]:
     """Start a server on a free port with a data folder and keys of its own; stop it and forget the folder at the end.
 
     Args:
         default_key: the key of the ``default`` tenant, instead of a made one.
+        module: what is run instead of the command line, with its arguments.
         environment: further settings, such as ``{"LOREBASE_MODEL": …}``; this process's environment is passed on.
 
     Raises:
@@ -84,8 +86,8 @@ def local_server(
         }
         written = Path(folder) / "server.log"
         with written.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "serve"], env=settings, stdout=log, stderr=subprocess.STDOUT
+            process = subprocess.Popen(  # noqa: S603 - the module is named by our own code
+                [sys.executable, "-m", module, "serve"], env=settings, stdout=log, stderr=subprocess.STDOUT
             )
         try:
             _wait_until_ready(process, server.url, written, ready_seconds)

@@ -87,6 +87,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     adapter_errors.QueueFull: (429, "queue_full"),
     adapter_errors.UpstreamUnavailable: (503, "upstream_unavailable"),
     adapter_errors.UpstreamFailed: (502, "upstream_failed"),
+    adapter_errors.ModelFailed: (503, "model_failed"),
     adapter_errors.ModelUnavailable: (503, "model_unavailable"),
     datasets.UnknownDataset: (404, "not_found"),
     datasets.InvalidDatasetName: (422, "invalid_dataset_name"),

@@ -91,10 +91,7 @@ class Trainings:
         _refuse_over_budget(workspace)
         config = config_of(order.given, generates=self._engine.generates)
         if config.method == "full":
-            raise InvalidTrainingData(
-                "A fully fine-tuned model cannot be served beside others: each version would take the memory of the "
-                "base once more. Use another method, or train one to serve by itself with `lorebase train adapter`."
-            )
+            self._refuse_what_is_too_large()
         if order.objective != "sft" and not self._engine.generates:
             raise InvalidTrainingData(
                 f"{order.objective} compares texts that a model wrote; the reader quotes. Use sft: corrections are "
@@ -112,6 +109,17 @@ class Trainings:
             "base": self._engine.fingerprint,
         }
         return workspace.tasks.add("train", request, "steps", self._settings.max_pending_trainings, warnings)
+
+    def _refuse_what_is_too_large(self) -> None:
+        size, most = self._engine.weight_bytes, self._engine.adapter_memory().budget_bytes
+        if not size:
+            raise InvalidTrainingData("Whole models cannot be served beside this base; use another method.")
+        if size > most:
+            raise InvalidTrainingData(
+                f"A whole model takes the base's {size} bytes of memory once more for each version; adapters may take "
+                f"{most} together. Raise LOREBASE_ADAPTER_MEMORY_MB, use another method, or train one to serve by "
+                "itself with `lorebase train adapter`."
+            )
 
     def run(self, workspace: Workspace, task: Task, control: Control) -> Mapping[str, Any]:
         """Do a training, from its beginning or from where a crash left it: `app.task_worker.TaskFunction`."""

@@ -13,7 +13,7 @@ import torch
 from adapters.causal.runner import Lane
 from adapters.causal.text import AnswerText
 from adapters.engine import Failed, Token
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, ModelFailed
 from adapters.lora_stack import LoadedLora
 from adapters.pooled import PooledRow
 from adapters.prompt import Prompt
@@ -42,7 +42,7 @@ class Answering(PooledRow[LoadedLora]):
     def push(self, token_id: int, log_probability: float) -> None:
         """Take one generated token and tell what follows from it."""
         if not math.isfinite(log_probability):
-            self.tell(Failed(AdapterError("The model's scores are not finite; try another adapter or dtype.")))
+            self.tell(Failed(ModelFailed("The model's scores are not finite; try another adapter or dtype.")))
             return
         if shown := self.text.push(token_id, log_probability):
             self.tell(Token(shown))
@@ -52,6 +52,6 @@ class Answering(PooledRow[LoadedLora]):
 
 def row_error(error: Exception) -> AdapterError:
     """What a row is told when the model raises ``error``."""
-    known = AdapterError(f"The model failed on this question ({type(error).__name__}); it may be asked again.")
+    known = ModelFailed(f"The model failed on this question ({type(error).__name__}); it may be asked again.")
     known.__cause__ = error
     return known

@@ -20,8 +20,9 @@ from transformers import DynamicCache, EncoderDecoderCache
 from adapters.causal.model import CausalModel
 from adapters.causal.runner import CLOSE, Lane, unlike_refusal
 from adapters.errors import InvalidAdapter, ModelUnavailable
+from adapters.kinds import AdapterFiles
 from adapters.lora_stack import LoadedLora, LoraStacks, VirtualTokens
-from adapters.row_changes import RowChanges, changed_segments
+from adapters.row_changes import RowChanges, changed_segments, linear_weight
 from adapters.row_lora import BatchComposition, Plan, Segment, put_row_lora, segments_of
 
 _PROOF_TOKENS = (24, 9)
@@ -146,8 +147,18 @@ class EncoderDecoderRunner:
         """Compute something on the base model; raises what the model raises."""
         self._alone(self._probe_ids(_PROOF_TOKENS[0]), None)
 
-    def base_weight(self, path: str) -> None:
-        """Nothing is ever merged here."""
+    def linear(self, path: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight [d_out, d_in] and bias [d_out] of a layer."""
+        return linear_weight(self._model, path)
+
+    @property
+    def whole_bytes(self) -> int:
+        """None is served."""
+        return 0
+
+    def check_whole(self, files: AdapterFiles) -> None:
+        """Raises InvalidAdapter: all rows share one batch, from step to step."""
+        raise InvalidAdapter("config", f"{files.kind} is not served on encoder-decoder models; train lora or dora.")
 
     def check_virtual(self, virtual: torch.Tensor, kind: str) -> None:
         """Raises InvalidAdapter: learned tokens would stand in the encoder and in the decoder."""

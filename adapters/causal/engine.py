@@ -88,7 +88,6 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
         self._steps = self._step_rows = 0
         self._running: list[Answering] = []  # in order of admission; the engine's thread alone changes it
         self._thread: threading.Thread | None = None
-        self._failure: str | None = None
         self._base: CausalModel | None = None
         self._runner: Runner | None = None
 
@@ -105,8 +104,8 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
         return self._loaded()[0].fingerprint
 
     @property
-    def failure(self) -> str | None:
-        return self._failure
+    def weight_bytes(self) -> int:
+        return self._loaded()[1].whole_bytes
 
     def load(self) -> None:
         if self._base is not None:
@@ -187,26 +186,16 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
             self._release(answering)
 
     def _work(self, runner: Runner) -> None:
-        why = CLOSING
+        failed: Exception | None = None
         try:
             while self._turn(runner):
                 pass
         except Exception as error:
-            why = f"The engine stopped for good ({type(error).__name__}: {error}); restart the service."
-            _log.exception("the engine stopped")
-        with self._change:
-            if why != CLOSING:
-                self._failure = why
-            self._closing = True
-            left = [*self._running, *self._queue.drain(), *self._loading]
-            self._loading.clear()
-            probes, self._running = list(self._probes), []
-            self._probes.clear()
-        for answering in left:
-            answering.tell(Failed(ModelUnavailable(why)))
-            self._release(answering)
-        for _, future in probes:
-            future.set_exception(ModelUnavailable(why))
+            failed = error
+        why = self._end(failed, self._running)
+        self._running = []
+        while self._probes:
+            self._probes.popleft()[1].set_exception(why)
 
     def _turn(self, runner: Runner) -> bool:
         """Admit, take one step, let go; False once the engine is closing and nothing runs."""
@@ -276,8 +265,8 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
                         self._step(runner, [item])
                 return
             _log.exception("a row failed")
+            runner.probe()  # a model that cannot go on ends the engine here, and this row with it
             work[0][0].tell(Failed(row_error(error)))
-            runner.probe()  # a model that cannot go on ends the engine here
 
     def _advance(self, runner: Runner, work: Sequence[tuple[Answering, int]]) -> None:
         by_lane = {answering.lane: answering for answering, _ in work}

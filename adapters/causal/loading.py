@@ -6,7 +6,7 @@ Knows the files, the checks and the model they must fit; knows no rows, no pool,
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -17,9 +17,9 @@ from adapters.causal.model import CausalModel
 from adapters.causal.runner import ModelRunner
 from adapters.engine import AdapterRef
 from adapters.errors import InvalidAdapter
-from adapters.kinds import AdapterFiles, virtual_tokens
+from adapters.kinds import FULL, AdapterFiles, virtual_tokens
 from adapters.lora_stack import LoadedLora
-from adapters.row_changes import check_prompts, linear_weight, load_adapter
+from adapters.row_changes import check_prompts, load_adapter
 from adapters.validation import check_fits, read_adapter, read_config, tensor_bytes
 
 Runner = ModelRunner | EncoderDecoderRunner
@@ -37,6 +37,8 @@ def read_fitting(base: CausalModel, runner: Runner, folder: Path, sha256: str | 
     files = read_adapter(folder, sha256)
     check_fits(files, base.linears, {})
     check_prompts(files, base.model)
+    if files.whole:
+        runner.check_whole(files)
     if files.virtual is not None:
         runner.check_virtual(files.virtual, files.kind)
     return files
@@ -44,8 +46,7 @@ def read_fitting(base: CausalModel, runner: Runner, folder: Path, sha256: str | 
 
 def bring(base: CausalModel, runner: Runner, files: AdapterFiles, key: str) -> LoadedLora:
     """Bring a fitting adapter's tensors into the form, number format and place that the model computes with."""
-    weight_of = partial(linear_weight, base.model, kept=runner.base_weight)
-    loaded = load_adapter(files, key, _dtype(base), base.device, weight_of)
+    loaded = load_adapter(files, key, _dtype(base), base.device, runner.linear, base.dtype)
     if files.kind == "prefix_tuning" and files.virtual is not None:
         return replace(loaded, virtual=runner.prefix(files.virtual))
     return loaded
@@ -53,7 +54,8 @@ def bring(base: CausalModel, runner: Runner, files: AdapterFiles, key: str) -> L
 
 def bytes_of(base: CausalModel, adapter: AdapterRef) -> int:
     """About how much memory an adapter will take, from its file's header."""
-    return tensor_bytes(adapter.folder / ADAPTER_WEIGHTS, _dtype(base).itemsize)
+    dtype = base.dtype if is_whole(adapter) else _dtype(base)
+    return tensor_bytes(adapter.folder / ADAPTER_WEIGHTS, dtype.itemsize)
 
 
 @lru_cache(4096)
@@ -63,6 +65,14 @@ def virtual_tokens_of(adapter: AdapterRef) -> int:
         return virtual_tokens(read_config(adapter.folder))
     except InvalidAdapter:
         return 0
+
+
+def is_whole(adapter: AdapterRef) -> bool:
+    """Whether an adapter is a whole model, by its config."""
+    try:
+        return read_config(adapter.folder).get("peft_type") == FULL
+    except InvalidAdapter:
+        return False
 
 
 def _dtype(base: CausalModel) -> torch.dtype:

@@ -17,10 +17,12 @@ from adapters.causal.attention import NAME, PackedBatch, Piece
 from adapters.causal.cache import KVCache, LayerShape
 from adapters.causal.model import CausalModel
 from adapters.errors import InvalidAdapter, ModelUnavailable
+from adapters.kinds import AdapterFiles
 from adapters.lora_stack import LoadedLora, LoraStacks, VirtualTokens
 from adapters.merged import MergedWeights
 from adapters.row_changes import RowChanges, changed_segments
 from adapters.row_lora import BatchComposition, Plan, Segment, put_row_lora, segments_of
+from adapters.whole_models import WholeModels, by_model
 
 PROBE_TOKENS = 64  # a probe may have at most
 _PROOF_TOKENS = 24
@@ -70,6 +72,7 @@ class ModelRunner:
         room = self.cache.bytes_per_token * PROBE_TOKENS
         self._probe_cache = KVCache(shapes, base.dtype, base.device, room)
         base.model.set_attn_implementation(NAME)
+        self._models = WholeModels(base.model)
         put_row_lora(base.model, self._composition, base.model.get_output_embeddings())
         self.merged = MergedWeights(base.model)
         self._changes = RowChanges(base.model, self._composition, base.model.get_output_embeddings())
@@ -84,7 +87,19 @@ class ModelRunner:
         """
         if self.merged.key is not None and any(self._others(work)):
             self.merged.restore()
-        work = self._ordered(work)
+        scores: dict[Lane, torch.Tensor] = {}
+        for whole, together in by_model(work, lambda item: item[0].adapter):
+            with self._models.in_place(whole):
+                scores |= self._scores(together, of_base=whole is None)
+        for lane, count in work:
+            lane.cached += count
+            lane.pending = lane.pending[count:]
+        return scores
+
+    def _scores(self, work: Sequence[tuple[Lane, int]], *, of_base: bool) -> dict[Lane, torch.Tensor]:
+        """One pass for rows on one model: the base with adapters, or a whole one."""
+        bare = not of_base or self.merged.key is not None  # no products beside what stands in the layers
+        work = self._ordered(work, bare)
         for lane, _ in work:
             if lane.cached < lane.virtual:
                 self._put_virtual(lane)
@@ -96,7 +111,7 @@ class ModelRunner:
             end += piece.count
             ends.append(end - 1)
         due = [i for i, (lane, count) in enumerate(work) if count == len(lane.pending)]
-        self._plan(work, due)
+        self._plan(work, due, bare)
         try:
             with torch.inference_mode():
                 scores = self._forward(
@@ -107,9 +122,6 @@ class ModelRunner:
                 )  # [due, V]
         finally:
             self._composition.clear()
-        for lane, count in work:
-            lane.cached += count
-            lane.pending = lane.pending[count:]
         return {work[i][0]: scores[j] for j, i in enumerate(due)}
 
     def effect(self, adapter: LoadedLora, token_ids: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,9 +129,18 @@ class ModelRunner:
         base, adapted = (self._alone(token_ids, a, len(token_ids)) for a in (None, adapter))
         return base, adapted
 
-    def base_weight(self, path: str) -> torch.Tensor | None:
-        """The base's own weight of a layer where a merged one stands in its place."""
-        return self.merged.base_weight(path)
+    def linear(self, path: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weight [d_out, d_in] and bias [d_out] of a layer of the base, also while another stands in its place."""
+        return self._models.linear(path)
+
+    @property
+    def whole_bytes(self) -> int:
+        """Memory of a whole model beside the base."""
+        return self._models.bytes
+
+    def check_whole(self, files: AdapterFiles) -> None:
+        """Refuse a whole model of another architecture. Raises InvalidAdapter."""
+        self._models.check(files)
 
     def check_virtual(self, virtual: torch.Tensor, kind: str) -> None:
         """Refuse learned tokens that do not fit. Raises InvalidAdapter, reason ``shape``."""
@@ -175,20 +196,19 @@ class ModelRunner:
         virtual.values = [values[slot.index, :, : virtual.count] for values in slot.block.values]
         virtual.keys = [keys[slot.index, :, : virtual.count] for keys in slot.block.keys]
 
-    def _ordered(self, work: Sequence[tuple[Lane, int]]) -> list[tuple[Lane, int]]:
+    def _ordered(self, work: Sequence[tuple[Lane, int]], bare: bool) -> list[tuple[Lane, int]]:
         """Single tokens first, in the order that suits their adapters; then longer pieces."""
         singles = [item for item in work if item[1] == 1]
         singles.sort(key=lambda item: (id(item[0].slot.block), item[0].slot.index))
-        merged = self.merged.key is not None  # then all rows are on it, and it needs no products
-        self._arranged = self._stacks.arrange([None if merged else lane.adapter for lane, _ in singles])
+        self._arranged = self._stacks.arrange([None if bare else lane.adapter for lane, _ in singles])
         return [singles[i] for i in self._arranged.order] + [item for item in work if item[1] > 1]
 
     def _others(self, work: Sequence[tuple[Lane, int]]) -> Iterator[bool]:
         """Of each row, whether it is on anything but the merged adapter."""
         return (lane.adapter is None or lane.adapter.key != self.merged.key for lane, _ in work)
 
-    def _plan(self, work: Sequence[tuple[Lane, int]], due: Sequence[int]) -> None:
-        if self.merged.key is not None:
+    def _plan(self, work: Sequence[tuple[Lane, int]], due: Sequence[int], bare: bool) -> None:
+        if bare:
             self._composition.body = Plan(sum(count for _, count in work))
             self._composition.head = Plan(max(1, len(due)))
             return

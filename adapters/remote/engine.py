@@ -96,6 +96,10 @@ class RemoteEngine(PooledEngine[ServedAdapter, Answering]):
         return hashlib.sha256(f"{self._url}\n{self._model}".encode()).hexdigest()
 
     @property
+    def weight_bytes(self) -> int:
+        return 0
+
+    @property
     def failure(self) -> str | None:
         return self._link.reason if self._link is not None else None
 

@@ -208,7 +208,6 @@ class TestRefusals:
             ("ADALORA", "third factor"),
             ("LOHA", "low-rank"),
             ("OFT", "base weights"),
-            ("FULL", "LOREBASE_MODEL"),
             ("NEW", "not known"),
         ],
     )

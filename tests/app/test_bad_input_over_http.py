@@ -14,19 +14,22 @@ import httpx
 import pytest
 
 from app.local_server import free_port, local_server
-from tests.adapters.tiny_llama import make_tiny_llama
+from tests.adapters.tiny_llama import make_lora, make_tiny_llama
+from tests.app.test_isolation import upload
 from tests.app.texts import assert_problem
 
 pytestmark = pytest.mark.e2e
 PATIENCE_S = 90.0
+WIDE = 128
 PASSAGES = [{"text": "The lighthouse was built in 1874."}]
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A model with a long context, and memory for keys and values of about 2,000 tokens."""
-    model = make_tiny_llama(tmp_path_factory.mktemp("model"), context=16_384, endless=True)
-    with local_server(environment={"LOREBASE_MODEL": str(model), "LOREBASE_KV_MEMORY_MB": "1"}) as server:
+    """A model with a long context, memory for keys and values of about 1,000 tokens, and little for adapters."""
+    model = make_tiny_llama(tmp_path_factory.mktemp("model"), hidden=WIDE, context=16_384, endless=True)
+    memory = {"LOREBASE_KV_MEMORY_MB": "1", "LOREBASE_ADAPTER_MEMORY_MB": "1"}
+    with local_server(environment={"LOREBASE_MODEL": str(model), **memory}) as server:
         headers = {"Authorization": f"Bearer {server.default_key}"}
         with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
             yield client
@@ -51,6 +54,26 @@ def test_what_cannot_be_answered_is_refused_and_the_next_question_is_answered(cl
     assert endless.status_code == 200, endless.text
     answer = endless.json()
     assert (answer if path == "/ask" else answer["choices"][0])["finish_reason"] == "length"
+    assert client.get("/readyz").status_code == 200
+
+
+def test_what_could_never_be_in_memory_or_fits_another_base_is_refused_beforehand(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    other = make_lora(make_tiny_llama(tmp_path / "other"), tmp_path / "for-another-base").folder
+    problem = assert_problem(upload(client, "sea", other), 422, "invalid_adapter")
+    assert (problem["reason"], "another base" in problem["detail"]) == ("shape", True)
+    here = make_tiny_llama(tmp_path / "here", hidden=WIDE)
+    large = make_lora(here, tmp_path / "large", rank=256, targets=("q_proj", "v_proj", "o_proj", "down_proj")).folder
+    problem = assert_problem(upload(client, "sea", large), 422, "invalid_adapter")
+    assert (problem["reason"], "LOREBASE_ADAPTER_MEMORY_MB" in problem["detail"]) == ("size", True)
+    lines = "\n".join(f'{{"question": "What is {n}?", "answer": "{n}", "passage": "It is {n}."}}' for n in range(30))
+    sent = client.post("/datasets", files={"file": ("numbers.jsonl", lines.encode())}, data={"name": "numbers"})
+    assert sent.status_code == 201, sent.text
+    refused = client.post("/adapters/sea/train", json={"dataset": "numbers", "method": "full"})
+    detail = assert_problem(refused, 422, "invalid_training_data")["detail"]
+    assert "LOREBASE_ADAPTER_MEMORY_MB" in detail
+    assert client.get("/adapters").json()["adapters"] == []
     assert client.get("/readyz").status_code == 200
 
 

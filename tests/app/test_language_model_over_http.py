@@ -9,8 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from transformers import AutoModelForCausalLM
 
 from app.local_server import LocalServer, local_server
+from tests.adapters.test_whole_models import fine_tune
 from tests.adapters.tiny_llama import make_lora, make_tiny_llama
 from tests.app.test_isolation import upload
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
@@ -58,6 +60,17 @@ def test_adapters_are_selected_by_header_here_too(client: httpx.Client, model: P
     client.post("/adapters/sea/promote", json={"version": 1})
     assert ask(client, "Who built it?", adapter="sea", max_tokens=3)["adapter"]["version"] == 1
     assert ask(client, "Who built it?", adapter="base", max_tokens=3)["adapter"] is None
+
+
+def test_a_whole_fine_tuned_model_is_a_version_like_others(client: httpx.Client, model: Path, tmp_path: Path) -> None:
+    version = fine_tune(AutoModelForCausalLM.from_pretrained(model), tmp_path / "version", seed=1)
+    assert upload(client, "whole", version.folder).status_code == 201
+    before = ask(client, "Who built it?", adapter="base", max_tokens=5)
+    found = ask(client, "Who built it?", adapter="whole@1", max_tokens=5)
+    assert (found["answer"], found["confidence"]) != (before["answer"], before["confidence"])
+    assert ask(client, "Who built it?", adapter="base", max_tokens=5)["answer"] == before["answer"]
+    (listed,) = client.get("/adapters/whole").json()["versions"]
+    assert (listed["kind"], listed["rank"], listed["state"]) == ("full", 0, "resident")
 
 
 def test_a_question_that_does_not_fit_the_model_is_refused(client: httpx.Client) -> None:

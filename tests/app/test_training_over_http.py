@@ -121,7 +121,6 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_queued(tenant: htt
         ({"dataset": "towns", "method": "magic"}, 422, "invalid_request", "'lora'"),
         ({"dataset": "towns", "rank": 257}, 422, "invalid_request", "256"),
         ({"dataset": "towns", "method": "prefix"}, 422, "invalid_training_data", "the reader has none"),
-        ({"dataset": "towns", "method": "full"}, 422, "invalid_training_data", "lorebase train adapter"),
         ({"dataset": "towns", "objective": "dpo"}, 422, "invalid_training_data", "dpo"),
         ({}, 422, "invalid_request", "dataset"),
     ):
