@@ -25,6 +25,7 @@ from tests.adapters.tiny_llama import make_lora, make_tiny_llama
 
 pytestmark = pytest.mark.e2e
 PATIENCE_S = 60.0
+START_S = 110.0
 PASSAGES = (Passage("Revenue was 12 million in 2019.", "Report"), Passage("Staff have thirty days of holiday."))
 ROWS = (
     Row("What was revenue?", PASSAGES, max_tokens=12, share_key="a"),
@@ -33,8 +34,8 @@ ROWS = (
 )
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def until(holds: Callable[[], bool], patience: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < deadline, "it never came to be"
         time.sleep(0.02)
@@ -205,7 +206,7 @@ def serving(module: str, *arguments: str, probe: str) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-m", module, str(port), *arguments])
     url = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: _answers(f"{url}{probe}"))
+        until(lambda: _answers(f"{url}{probe}"), START_S)
         yield url
     finally:
         process.kill()
