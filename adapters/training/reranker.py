@@ -35,7 +35,7 @@ Scores = NDArray[np.float64]
 
 _RIDGE = 1e-4  # so that the weights stay finite where the cases are told apart without a fault
 NEGATIVES = 3  # beside the one that answers: a question costs four pairs
-TRAINING_QUESTIONS = 8_000  # one pass: 32,000 pairs, 2,000 steps
+TRAINING_QUESTIONS = 8_000  # one pass: 2,000 steps
 HELD_OUT_QUESTIONS = 240
 RERANKER_CONFIG = TrainingConfig(
     targets="all",
