@@ -112,23 +112,9 @@ async def answer(
     passages = await retrieve(workspace, request, rewritten or request.question) if grounded else []
     retrieved = time.perf_counter()
     yield Retrieved(passages)
-    row = Row(
-        # A language model reads the conversation itself; the reader sees one question.
-        question=request.question if engine.generates else rewritten or request.question,
-        passages=tuple(Passage(p.text, p.title) for p in passages),
-        adapter=selection.ref if selection else None,
-        max_tokens=request.max_tokens,
-        min_confidence=request.min_confidence,
-        share_key=workspace.tenant_id,
-        cache_salt=workspace.tenant_id,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        seed=request.seed,
-        stop=tuple(request.stop),
-        template=template.template,
-        history=history,
-        grounded=grounded,
-    )
+    # A language model reads the conversation itself; the reader sees one question.
+    question = request.question if engine.generates else rewritten or request.question
+    row = _row(workspace, selection, template, request, question, passages, history, grounded)
     first_token: float | None = None
     async with contextlib.aclosing(_events(engine, row)) as events:
         async for event in events:
@@ -167,6 +153,35 @@ async def answer(
         if selection is not None and selection.shadow is not None:
             workspace.in_shadow(workspace, request, response, selection.shadow, template)
     yield response
+
+
+def _row(
+    workspace: Workspace,
+    selection: Selection | None,
+    template: StoredTemplate,
+    request: AskRequest,
+    question: str,
+    passages: Sequence[PassageResponse],
+    history: tuple[Turn, ...],
+    grounded: bool,
+) -> Row:
+    """What the engine is asked."""
+    return Row(
+        question=question,
+        passages=tuple(Passage(p.text, p.title) for p in passages),
+        adapter=selection.ref if selection else None,
+        max_tokens=request.max_tokens,
+        min_confidence=request.min_confidence,
+        share_key=workspace.tenant_id,
+        cache_salt=workspace.tenant_id,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed,
+        stop=tuple(request.stop),
+        template=template.template,
+        history=history,
+        grounded=grounded,
+    )
 
 
 async def _rewritten(engine: Engine, tenant_id: str, question: str, history: tuple[Turn, ...]) -> str | None:
