@@ -52,6 +52,7 @@ class _Exchange:
     ended: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)  # of the response, whatever it is
     tell: Callable[[int], Awaitable[None]] | None = None  # writes what was done, before it is answered
+    lapsed: bool = False  # asked for with a key that opens nothing any more
     last: bool = False  # the service is stopping: the connection ends with this response
 
     async def __call__(self, message: Message) -> None:
@@ -85,6 +86,7 @@ class Access:
         metrics_key: opens the metrics, beside an admin key.
         allowances: how a tenant stands in its rates and budgets, once this request is taken from them; told whether
             the request is one that spends tokens.
+        used: told of every key that opens a route.
         tell: writes into a tenant's audit log; told whether the entry is of a refused key.
         draining: once set, new requests are answered 503 and those under way finish.
         slow_seconds: requests that take longer are logged as slow, with what is known of their stages; 0: never.
@@ -99,6 +101,7 @@ class Access:
         metrics: Metrics,
         metrics_key: str | None,
         allowances: Callable[[str, bool], Awaitable[Sequence[Allowance]]],
+        used: Callable[[str], None],
         tell: Callable[[str, AuditEntry, bool], None],
         draining: threading.Event,
         slow_seconds: float,
@@ -110,6 +113,7 @@ class Access:
         self._metrics = metrics
         self._metrics_key = metrics_key
         self._allowances = allowances
+        self._used = used
         self._tell = tell
         self._draining = draining
         self._slow_seconds = slow_seconds
@@ -127,6 +131,8 @@ class Access:
             await self._admit(scope, exchange)
         except Problem as problem:
             await problem_response(problem, scope)(scope, receive, exchange)
+            if exchange.lapsed:  # after the answer, which comes as soon as to a key that never was
+                await self._audit(exchange, problem.status_code, refusal=True)
         else:
             await self._answer(scope, receive, exchange)
         finally:
@@ -159,11 +165,13 @@ class Access:
         if scope["path"] not in PUBLIC_PATHS:
             principal = scope["state"]["principal"] = self._authenticate(headers, scope["path"])
             route = scope["state"]["route"] = self._rules.find(scope["method"], scope["path"])
-            try:
-                _allow(principal, route)
-            except Problem as problem:
-                await self._audit(exchange, problem.status_code, refusal=True)
-                raise
+            exchange.lapsed = principal.lapsed is not None
+            if exchange.lapsed:
+                raise _unknown_key()
+            if route is not None and (closed := _closed(principal, route.rule)) is not None:
+                await self._audit(exchange, closed.status_code, refusal=True)
+                raise closed
+            self._used(principal.key_id)
             if route is not None and route.audited:
                 exchange.tell = partial(self._audit, exchange)
                 begin_subject()
@@ -235,24 +243,6 @@ class Access:
         )
 
 
-def _allow(principal: Principal, route: RuledRoute | None) -> None:
-    """Raise the 401 of a key that opens nothing any more, the 403 of one that does not open this route."""
-    if principal.lapsed:
-        raise _unknown_key()
-    if route is None:
-        return
-    rule = route.rule
-    if not rule.scopes & principal.scopes:
-        raise _closed(principal, rule)
-    if principal.collections is not None and not rule.by_collection:
-        raise Problem(
-            403,
-            "collection_key",
-            "This key reaches only some of the tenant's collections, and this route is not made for such keys; use "
-            "another key.",
-        )
-
-
 def rate_headers(allowances: Sequence[Allowance]) -> dict[str, str]:
     """The RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10; none where there is no limit."""
     if not allowances:
@@ -278,7 +268,17 @@ def _over_rate(over: Allowance, headers: Mapping[str, str]) -> Problem:
     return Problem(429, code, detail, {"Retry-After": str(again), **headers}, quota=quota, limit=over.limit)
 
 
-def _closed(principal: Principal, rule: Rule) -> Problem:
+def _closed(principal: Principal, rule: Rule) -> Problem | None:
+    """The 403 of a key that does not open a route; None when it does."""
+    if rule.scopes & principal.scopes:
+        if principal.collections is None or rule.by_collection:
+            return None
+        return Problem(
+            403,
+            "collection_key",
+            "This key reaches only some of the tenant's collections, and this route is not made for such keys; use "
+            "another key.",
+        )
     if principal.tenant_id is None:
         return Problem(403, "forbidden", "The admin key belongs to no tenant; use a tenant's key here.")
     wanted = sorted(rule.scopes - {OPERATOR, METRICS})

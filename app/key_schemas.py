@@ -76,6 +76,7 @@ class KeyResponse(BaseModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="To the minute.")
     environment: bool
 
 

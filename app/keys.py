@@ -11,14 +11,15 @@ import hashlib
 import json
 import secrets
 import sqlite3
+import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from app.scopes import OPERATOR, Scope, TenantScope, spread
-from ingest import Database
+from ingest import Database, DatabaseClosed
 
 KEY_COLUMNS = """
 ALTER TABLE keys ADD COLUMN name TEXT NOT NULL DEFAULT '';
@@ -29,6 +30,9 @@ ALTER TABLE keys ADD COLUMN revoked_at REAL;
 CREATE INDEX keys_by_tenant ON keys(tenant_id);
 """
 """A migration of the central database."""
+LAST_USE_COLUMN = "ALTER TABLE keys ADD COLUMN last_used_at REAL;"
+"""Another one."""
+_LAST_USE_SECONDS = 60.0  # how exactly it is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class KeyRecord:
     terms: KeyTerms
     created_at: float
     revoked_at: float | None
+    last_used_at: float | None
     from_environment: bool
 
 
@@ -78,10 +83,44 @@ class UnknownKey(Exception):
 
 
 class KeyStore:
-    """The keys of all tenants (by tenant id) and of the admin (None)."""
+    """The keys of all tenants (by tenant id) and of the admin (None).
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        wake: told when there is a last use to write.
+    """
+
+    def __init__(self, database: Database, wake: Callable[[KeyStore], None] = lambda _: None) -> None:
         self._database = database
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._last_uses: dict[str, float] = {}
+        self._unwritten: set[str] = set()
+
+    def note_use(self, key_id: str) -> None:
+        """Keep, to the minute and soon, when a key was last used."""
+        now = time.time()
+        with self._lock:
+            if now - self._last_uses.get(key_id, 0.0) < _LAST_USE_SECONDS:
+                return
+            self._last_uses[key_id] = now
+            self._unwritten.add(key_id)
+        self._wake(self)
+
+    def write_waiting(self) -> bool:
+        """Write last uses; false when it must be tried again."""
+        with self._lock:
+            uses = [(self._last_uses[key_id], key_id) for key_id in self._unwritten]
+            self._unwritten.clear()
+        try:
+            with self._database.write() as connection:
+                connection.executemany("UPDATE keys SET last_used_at = ? WHERE id = ?", uses)
+        except DatabaseClosed:
+            return True
+        except (sqlite3.Error, OSError):
+            with self._lock:
+                self._unwritten |= {key_id for _, key_id in uses}
+            return False
+        return True
 
     def principal(self, key: str) -> Principal | None:
         """Whose key this is, ``lapsed`` when it opens nothing any more; None for one that was never there."""
@@ -198,7 +237,9 @@ def _record(row: sqlite3.Row) -> KeyRecord:
         None if collections is None else tuple(collections),
         row["expires_at"],
     )
-    return KeyRecord(row["id"], terms, row["created_at"], row["revoked_at"], bool(row["from_environment"]))
+    return KeyRecord(
+        row["id"], terms, row["created_at"], row["revoked_at"], row["last_used_at"], bool(row["from_environment"])
+    )
 
 
 def _hash(key: str) -> str:

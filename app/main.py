@@ -110,6 +110,7 @@ def create_app(service: Service) -> FastAPI:
         metrics=service.metrics,
         metrics_key=settings.metrics_key.get_secret_value() if settings.metrics_key else None,
         allowances=service.allowances,
+        used=service.directory.keys.note_use,
         tell=service.tell,
         draining=service.draining,
         slow_seconds=settings.slow_request_seconds,

@@ -92,7 +92,8 @@ class Service:
         sweep_staging(settings.data)
         self._central = Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS)
         self._backing_up = threading.Lock()
-        self.directory = TenantDirectory(self._central, _default_limits(settings))
+        self._usage_writer = BackgroundWriter("usage-writer", 1.0)
+        self.directory = TenantDirectory(self._central, _default_limits(settings), self._usage_writer.wake)
         self.new_keys = first_keys(self.directory, settings)
         self.engine = _engine_of(settings)
         self.metrics = Metrics(self.engine, lambda: self.readiness()[0])
@@ -114,7 +115,6 @@ class Service:
         self._backlog = Backlog(settings.max_pending_total)
         self.worker = JobWorker(self._ingestion)
         self._answer_writer = BackgroundWriter("answer-writer", 0.2)
-        self._usage_writer = BackgroundWriter("usage-writer", 1.0)
         self.rates = RequestRates()
         self._shadow = ShadowRunner(self.engine)
         self.workspaces = Workspaces(
@@ -163,6 +163,7 @@ class Service:
         self.page_images.close()
         self.workspaces.close()
         self._background.shutdown()
+        self.directory.keys.write_waiting()
         self.directory.close()
         self._resources.close()
 
@@ -316,6 +317,7 @@ class Service:
                 tenant_id, database, corpus, self.directory, self._backlog, self._parser, self.worker.stopping, limits
             ),
             limits=limits,
+            resized=resized,
             idempotency_seconds=self.settings.idempotency_hours * 3600,
             english_only=BUILTIN in (self.settings.model, self.settings.embedder),
             retrieval=RetrievalOptions(self.settings.retrieval_mode, candidates=self.settings.rerank_candidates),

@@ -6,9 +6,10 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.keys import KEY_COLUMNS, KeyStore, insert_key, new_key
+from app.keys import KEY_COLUMNS, LAST_USE_COLUMN, KeyStore, insert_key, new_key
 from app.limits import LIMITS_COLUMN, Limits, TenantLimits
 from ingest import Database
 
@@ -27,6 +28,7 @@ CENTRAL_MIGRATIONS = {
         """,
         KEY_COLUMNS,
         LIMITS_COLUMN,
+        LAST_USE_COLUMN,
     ]
 }
 
@@ -52,11 +54,14 @@ class TenantDirectory:
 
     Args:
         limits: of tenants for which nothing else was set.
+        wake: told when the keys have something to write.
     """
 
-    def __init__(self, database: Database, limits: Limits = NO_LIMITS) -> None:
+    def __init__(
+        self, database: Database, limits: Limits = NO_LIMITS, wake: Callable[[KeyStore], None] = lambda _: None
+    ) -> None:
         self._database = database
-        self.keys = KeyStore(database)
+        self.keys = KeyStore(database, wake)
         self.limits = TenantLimits(database, limits)
 
     def tenants(self) -> list[Tenant]:

@@ -1,6 +1,7 @@
 """What a tenant has used, by day (UTC): requests, questions, tokens, seconds of training. Kept in its database.
 
-Counted in memory and written within a second by a thread: a process that is killed loses that second, an orderly end
+Counted in memory and written by a thread: what costs (questions, tokens, training) within a second, bare requests by
+the hundred or with the next thing that costs. A process that is killed loses what was not written, an orderly end
 nothing. Knows rows and days; limits are `app.limits`' business.
 """
 
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from ingest import Database, DatabaseClosed
 
 _log = logging.getLogger("lorebase.usage")
+_MOST_BARE_REQUESTS = 100  # that wait to be written, when nothing else does
 USAGE_MIGRATIONS = [
     """
     CREATE TABLE usage (
@@ -52,11 +54,15 @@ class UsageStore:
 
     Args:
         wake: told when there is something to write.
+        written: called when it was: the database is open then, whether or not it was before.
     """
 
-    def __init__(self, database: Database, wake: Callable[[UsageStore], None]) -> None:
+    def __init__(
+        self, database: Database, wake: Callable[[UsageStore], None], written: Callable[[], None] = lambda: None
+    ) -> None:
         self._database = database
         self._wake = wake
+        self._written = written
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._today = _empty(today())
@@ -76,8 +82,9 @@ class UsageStore:
         day = today()
         counts = DayUsage(day, requests, questions, prompt_tokens, completion_tokens, training_seconds)
         with self._lock:
-            self._waiting[day] = _plus(self._waiting.get(day, _empty(day)), counts)
-        self._wake(self)
+            waiting = self._waiting[day] = _plus(self._waiting.get(day, _empty(day)), counts)
+        if questions or counts.tokens or training_seconds or waiting.requests >= _MOST_BARE_REQUESTS:
+            self._wake(self)
 
     def today(self) -> DayUsage:
         """What was used today so far, to the last request that ended."""
@@ -118,6 +125,7 @@ class UsageStore:
                         del self._waiting[day]
                     else:
                         self._waiting[day] = _plus(self._waiting[day], counts, -1)
+        self._written()
         return True
 
     def _stored(self, day: str) -> DayUsage:

@@ -51,6 +51,7 @@ class Workspace:
         wake_writer: told when there are answers to write.
         wake_usage_writer: told when there is use to write.
         limits: what this tenant may have and do now.
+        resized: told when the database may be open that was at rest.
         idempotency_seconds: how long a request is recognised when it is sent again.
         in_shadow: takes what is to be answered again, unseen: see `app.life.shadow`.
     """
@@ -69,6 +70,7 @@ class Workspace:
         wake_usage_writer: Callable[[UsageStore], None] = lambda _: None,
         limits: Callable[[], Limits] = Limits,
         idempotency_seconds: float = 86_400.0,
+        resized: Callable[[], None] = lambda: None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
@@ -108,9 +110,14 @@ class Workspace:
         self.trials = Trials(self.database, self.adapters, self.policy)
         self.audit = AuditLog(self.database)
         self.idempotency = IdempotencyStore(self.database, idempotency_seconds)
-        self.usage = UsageStore(self.database, wake_usage_writer)
+        self.usage = UsageStore(self.database, wake_usage_writer, resized)
+
+        def answers_changed() -> None:
+            resized()
+            self.trials.look()
+
         self.answers = AnswerStore(
-            self.database, retention, lambda: self.policy.current.keep_answers, wake_writer, self.trials.look
+            self.database, retention, lambda: self.policy.current.keep_answers, wake_writer, answers_changed
         )
 
     def held_bytes(self) -> int:

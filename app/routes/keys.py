@@ -138,6 +138,7 @@ def _response(record: KeyRecord, owner: str | None) -> KeyResponse:
             "created_at": record.created_at,
             "expires_at": terms.expires_at,
             "revoked_at": record.revoked_at,
+            "last_used_at": record.last_used_at,
             "environment": record.from_environment,
         }
     )

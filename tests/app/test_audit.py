@@ -123,7 +123,9 @@ def test_refused_uses_of_a_tenants_keys_are_told_of(server: LocalServer, tenant:
     assert_problem(tenant.get("/audit", headers=headers), 403, "missing_scope")
     assert tenant.delete(f"{keys}/{made['id']}").status_code == 204
     assert_problem(tenant.post("/ask", json={"question": "x"}, headers=headers), 401)
-    entries = tenant.get("/audit").json()["entries"]
+    deadline = time.monotonic() + 10
+    while (entries := tenant.get("/audit").json()["entries"])[0]["status"] != 401 and time.monotonic() < deadline:
+        time.sleep(0.02)  # it is told of after the answer
     refused = [(e["action"], e["status"]) for e in entries if e["key_id"] == made["id"]]
     assert refused == [("POST /ask", 401), ("GET /audit", 403)]
     assert entries[1]["object"]["key_id"] == entries[3]["object"]["made_key_id"] == made["id"]

@@ -101,6 +101,23 @@ def test_keys_are_listed_without_themselves(owner: Tenant) -> None:
     assert "lb_" not in listed.text
 
 
+def test_the_list_tells_when_a_key_was_last_used(owner: Tenant) -> None:
+    idle, busy = owner.key("ask", name="idle"), owner.key("ask", name="busy")
+    busy.get("/documents")
+
+    def last_uses() -> dict[str, str | None]:
+        listed = owner.client.get(f"/tenants/{owner.id}/keys").json()["keys"]
+        return {key["name"]: key["last_used_at"] for key in listed}
+
+    deadline = time.monotonic() + 15
+    while (told := last_uses())["busy"] is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert told["busy"] is not None
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(told["busy"])) < timedelta(minutes=2)
+    assert told["idle"] is None
+    assert owner.id_of(idle) != owner.id_of(busy)
+
+
 def test_a_rotated_key_and_its_successor_both_work_until_the_overlap_ends(owner: Tenant) -> None:
     old = owner.key("ask", name="app")
     rotate = f"/tenants/{owner.id}/keys/{owner.id_of(old)}/rotate"

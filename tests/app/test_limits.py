@@ -95,6 +95,23 @@ def test_usage_is_counted_at_once_and_kept(tmp_path: Path) -> None:
     database.close()
 
 
+def test_bare_requests_are_written_by_the_hundred_and_what_costs_at_once(tmp_path: Path) -> None:
+    database = Database(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
+    woken: list[UsageStore] = []
+    written: list[bool] = []
+    usage = UsageStore(database, woken.append, lambda: written.append(True))
+    for _ in range(99):
+        usage.add(requests=1)
+    assert not woken
+    usage.add(requests=1)
+    assert len(woken) == 1
+    assert usage.write_waiting()
+    assert written
+    usage.add(prompt_tokens=1)
+    assert len(woken) == 2
+    database.close()
+
+
 def test_use_counted_from_many_threads_is_all_there(tmp_path: Path) -> None:
     database = Database(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
     usage = UsageStore(database, lambda _: None)

@@ -43,6 +43,7 @@ def workspaces(folder: Path, directory: TenantDirectory, budget: int, most_open:
             retrieval=RetrievalOptions(),
             retention=Retention(),
             wake_writer=lambda _: None,
+            resized=resized,
         )
 
     return Workspaces(folder / "tenants", directory, make, budget, most_open)
@@ -78,6 +79,22 @@ def test_the_least_recently_used_tenants_hold_nothing_and_still_answer(
     assert [found.text for found in first.corpus.search("secret", 5)] == ["The secret of tenant 0."]
     ingest(first, "A second secret.")
     assert len(first.corpus.search("secret", 5)) == 2
+    every.close()
+
+
+def test_a_database_that_a_late_write_opens_again_is_counted_again(tmp_path: Path, directory: TenantDirectory) -> None:
+    every = workspaces(tmp_path, directory, 1000 * MEBIBYTE, most_open=1)
+    late, other = (directory.create(name)[0].id for name in ("late", "other"))
+    workspace = every.get(late)
+    assert workspace is not None
+    workspace.usage.add(questions=1)
+    every.get(other)
+    assert workspace.database.connections == 0
+    assert workspace.usage.write_waiting()
+    assert workspace.database.connections > 0
+    every.get(other)
+    every.get(other)
+    assert workspace.database.connections == 0
     every.close()
 
 
