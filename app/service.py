@@ -254,12 +254,11 @@ class Service:
 
     def tell(self, tenant_id: str, entry: AuditEntry, refusal: bool = False) -> None:
         """Write an entry into a tenant's audit log; one that cannot be written is logged."""
-        workspace = self.workspaces.get(tenant_id)
-        if workspace is None:
-            return
         try:
-            (workspace.audit.add_refusal if refusal else workspace.audit.add)(entry)
-        except DatabaseClosed:  # the tenant is gone
+            workspace = self.workspaces.get(tenant_id)
+            if workspace is not None:
+                (workspace.audit.add_refusal if refusal else workspace.audit.add)(entry)
+        except DatabaseClosed:  # the tenant is gone, or the service stops
             pass
         except (sqlite3.Error, OSError):
             _log.exception("an action is missing from the audit log", extra={"tenant": tenant_id})

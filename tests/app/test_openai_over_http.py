@@ -127,7 +127,7 @@ def test_a_bad_key_and_an_unknown_model_are_the_clients_own_errors(client: opena
         pytest.raises(openai.AuthenticationError) as refused,
     ):
         stranger.models.list()
-    assert "unknown or revoked" in refused.value.message
+    assert "unknown, revoked or expired" in refused.value.message
 
 
 @pytest.mark.parametrize(
