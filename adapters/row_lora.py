@@ -24,7 +24,7 @@ from adapters.lora_stack import LoadedLora, StackedRows
 def load_lora(files: AdapterFiles, key: str, dtype: torch.dtype, device: torch.device | str = "cpu") -> LoadedLora:
     """Bring an adapter's tensors into the form the layers multiply with."""
     factors = {
-        module: (a.t().contiguous().to(device, dtype), (b * files.scaling).t().contiguous().to(device, dtype))
+        module: (a.to(device, dtype).t(), (b if files.scaling == 1 else b * files.scaling).to(device, dtype).t())
         for module, (a, b) in files.factors.items()
     }
     saved = {name: tensor.to(device, dtype) for name, tensor in files.saved.items()}
@@ -108,7 +108,8 @@ class RowLoraLinear(nn.Module):
         return super().__getattr__(name)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.base(x)  # [..., d_in] → [..., d_out]
+        # Straight to the layer's own code: a module's call and look-up cost as much as a small product.
+        y: torch.Tensor = self._modules["base"].forward(x)  # type: ignore[union-attr]  # [..., d_in] → [..., d_out]
         plan = self._composition.head if self._head else self._composition.body
         if not plan.segments and not plan.stacked:
             return y

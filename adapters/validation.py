@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,14 @@ def read_adapter(folder: Path, sha256: str | None = None) -> AdapterFiles:
         InvalidAdapter: reason ``format``, ``config``, ``rank``, ``shape`` or ``not_finite``.
     """
     config = read_config(folder)
-    tensors = _read_tensors(folder / ADAPTER_WEIGHTS, sha256)
-    for name, tensor in tensors.items():
-        if tensor.dtype not in _NUMBER_FORMATS:
-            raise InvalidAdapter("format", f"Tensor {name[:80]} is {tensor.dtype}; use float16, bfloat16 or float32.")
-        if not math.isfinite(float(tensor.sum(dtype=torch.float64))):  # one pass: any NaN or infinity reaches the sum
-            raise InvalidAdapter(
-                "not_finite", f"Tensor {name[:80]} holds NaN or infinite values; train the adapter again."
-            )
-    return interpret(config, tensors)
+    content = _read_weights(folder / ADAPTER_WEIGHTS, sha256)
+    with ThreadPoolExecutor(1) as beside:  # hashing takes as long as all the rest, and lets other threads run
+        digest = beside.submit(lambda: hashlib.sha256(content).hexdigest()) if sha256 is not None else None
+        try:
+            return interpret(config, _tensors_of(content))
+        finally:
+            if digest is not None and digest.result() != sha256:
+                raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
 
 
 def check_fits(
@@ -127,17 +127,28 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_tensors(path: Path, sha256: str | None) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path, sha256: str | None) -> bytes:
     try:
-        content = path.read_bytes()  # once: what is checked is what is used
+        return path.read_bytes()  # once: what is checked is what is used
     except FileNotFoundError as error:
         why = "missing" if sha256 is None else "gone: the adapter was deleted a moment ago"
         raise InvalidAdapter("format", f"{ADAPTER_WEIGHTS} is {why}.") from error
+
+
+def _tensors_of(content: bytes) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, finite and of float kinds."""
     if content[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise InvalidAdapter("format", "The weights are a pickle or zip archive; only safetensors are accepted.")
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
     try:
-        return load(content)
+        tensors: dict[str, torch.Tensor] = load(content)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise InvalidAdapter("format", f"{ADAPTER_WEIGHTS} is not a valid safetensors file: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _NUMBER_FORMATS:
+            raise InvalidAdapter("format", f"Tensor {name[:80]} is {tensor.dtype}; use float16, bfloat16 or float32.")
+        # One pass: any NaN or infinity reaches the sum. So may a sum of large numbers, which is looked at closely.
+        if not math.isfinite(float(tensor.sum())) and not bool(torch.isfinite(tensor).all()):
+            raise InvalidAdapter(
+                "not_finite", f"Tensor {name[:80]} holds NaN or infinite values; train the adapter again."
+            )
+    return tensors

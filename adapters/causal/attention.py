@@ -52,12 +52,27 @@ class _Run:
 
 @dataclass(eq=False)
 class _Writes:
-    """Single tokens that go into one block."""
+    """Single tokens that go into one block.
+
+    Attributes:
+        slots, positions: [n], where.
+        rows: by number of heads, [n · heads], the same as rows of the block's tensors seen as
+            [slots · heads · capacity, width]: writing by one index is far cheaper than by two with a slice between.
+    """
 
     block: Block
     tokens: slice | torch.Tensor
     slots: torch.Tensor
     positions: torch.Tensor
+    rows: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def put(self, into: torch.Tensor, new: torch.Tensor) -> None:
+        """Write ``new`` [n, heads, width] into a layer's keys or values [slots, heads, capacity, width]."""
+        heads, width = new.shape[1:]
+        if heads not in self.rows:
+            of_heads = self.slots[:, None] * heads + torch.arange(heads, device=into.device)  # [n, heads]
+            self.rows[heads] = (of_heads * self.block.capacity + self.positions[:, None]).flatten()  # [n · heads]
+        into.view(-1, width).index_copy_(0, self.rows[heads], new.reshape(-1, width))
 
 
 class PackedBatch:
@@ -125,8 +140,8 @@ class PackedBatch:
         """
         self.layers.add(layer)
         for w in self._writes:
-            w.block.keys[layer][w.slots, :, w.positions] = k[w.tokens]
-            w.block.values[layer][w.slots, :, w.positions] = v[w.tokens]
+            w.put(w.block.keys[layer], k[w.tokens])
+            w.put(w.block.values[layer], v[w.tokens])
         n, heads = len(q), k.shape[1]
         out = q.new_empty(n, q.shape[1], v.shape[-1])  # [N, H, Dv]
         for run in self._runs:
