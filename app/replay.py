@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -171,11 +172,15 @@ async def _send_kept(kept: KeptAnswer, send: Send) -> None:
 
 
 def _fingerprint(scope: Scope, body: bytes) -> str:
-    """What makes two requests the same: a form's boundary, which a client draws anew, does not count."""
+    """What makes two requests the same. A form's boundary, which a client draws anew, does not count, nor which of the
+    tenant's keys it was; the collections it reaches do."""
+    principal: Principal = scope["state"]["principal"]
     kind = Headers(scope=scope).get("content-type", "").encode("latin-1")
     if (found := _BOUNDARY.search(kind)) is not None:
         kind, body = kind.replace(found[1], b""), body.replace(found[1], b"")
+    reach = "" if principal.collections is None else json.dumps(sorted(principal.collections))
+    head = (scope["method"].encode(), scope["path"].encode(), scope.get("query_string", b""), reach.encode(), kind)
     digest = hashlib.sha256()
-    for part in (scope["method"].encode(), scope["path"].encode(), scope.get("query_string", b""), kind, body):
+    for part in (*head, body):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 
+from app.audit import note
 from app.problems import Problem
 from app.reach import home, narrowed, refuse_others
 from app.routes.dependencies import CurrentPrincipal, CurrentService, CurrentWorkspace, DocumentId, Limit, Offset
@@ -36,6 +37,7 @@ from ingest import DocumentRecord, NewDocument, Replacement, SplitConfig, expand
 
 router = APIRouter(tags=["documents"])
 MAX_FILES = 1000
+_MOST_TOLD = 100  # ids of deleted documents in one entry of the audit log
 _COLLECTION: TypeAdapter[str] = TypeAdapter(Collection)
 _INGEST_BODY = {
     "requestBody": {
@@ -121,6 +123,7 @@ async def remove_many(
     """Delete many documents at once, all or none: those of the ids, or all that satisfy every other condition."""
     collection, condition = narrowed(principal, body.collection, body.filter)
     deleted = await asyncio.to_thread(workspace.corpus.delete_all, body.ids, condition, collection, body.status)
+    note(deleted=str(len(deleted)), document_ids=" ".join(deleted[:_MOST_TOLD]))
     return DeletedDocuments(deleted=len(deleted), not_found=sorted(set(body.ids or ()) - set(deleted)))
 
 

@@ -116,6 +116,15 @@ def test_every_change_is_told_of_with_who_and_what_and_nothing_of_the_content(
 
 
 @pytest.mark.e2e
+def test_deleting_many_tells_which(server: LocalServer, tenant: httpx.Client) -> None:
+    ids = [each["id"] for each in ingest(tenant, "One.", "Two.")]
+    assert tenant.post("/documents/delete", json={"ids": [*ids, "none"]}).json()["deleted"] == 2
+    entry = tenant.get("/audit").json()["entries"][0]
+    assert entry["object"]["deleted"] == "2"
+    assert set(entry["object"]["document_ids"].split()) == set(ids)
+
+
+@pytest.mark.e2e
 def test_refused_uses_of_a_tenants_keys_are_told_of(server: LocalServer, tenant: httpx.Client) -> None:
     keys = f"/tenants/{tenant.get('/key').json()['tenant_id']}/keys"
     made = tenant.post(keys, json={"scopes": ["ask"]}).json()
