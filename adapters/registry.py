@@ -472,15 +472,27 @@ def _version(stored: dict[str, Any]) -> AdapterVersion:
 
 def pinned_in(folder: Path, owner: str = "") -> list[AdapterRef]:
     """The pinned versions of the registry in ``folder``, which need not be open; none when there is no registry."""
+    return [ref for ref, pinned in _versions_in(folder, owner) if pinned]
+
+
+def registered_in(folder: Path) -> list[AdapterRef]:
+    """All versions of the registry in ``folder``, likewise."""
+    return [ref for ref, _ in _versions_in(folder, "")]
+
+
+def _versions_in(folder: Path, owner: str) -> list[tuple[AdapterRef, bool]]:
+    """The versions a registry names, and whether each is pinned."""
     try:
         state = json.loads((folder / _REGISTRY).read_bytes())
     except FileNotFoundError:
         return []
     return [
-        _ref(folder, owner, name, int(number), version["sha256"], version["folder"])
+        (
+            _ref(folder, owner, name, int(number), version["sha256"], version["folder"]),
+            int(number) in adapter.get("pinned", ()),
+        )
         for name, adapter in state["adapters"].items()
         for number, version in adapter["versions"].items()
-        if int(number) in adapter.get("pinned", ())
     ]
 
 

@@ -1,158 +1,124 @@
-"""The `lorebase` command. Each command is one function; what it does lives elsewhere."""
+"""The `lorebase` command: a table of its commands, each of which is loaded when it is called.
+
+So `lorebase --help` and the completion of names cost nothing but typer; what a command does lives in `app.terminal`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, TypeVar
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import typer
-from pydantic import ValidationError
+from typer.core import TyperGroup
 
-from adapters.training import METHODS, OBJECTIVES
-from app.evaluate_command import evaluate_command
-from app.settings import Settings, settings_table
-from app.split_command import split_command
-from app.train_command import dataset_build_command, train_job_command
-
-cli = typer.Typer(name="lorebase", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-train_cli = typer.Typer(no_args_is_help=True, help="Train adapters, and the embedded reader and reranker themselves.")
-cli.add_typer(train_cli, name="train")
-dataset_cli = typer.Typer(no_args_is_help=True, help="Training sets of a running service.")
-cli.add_typer(dataset_cli, name="dataset")
-Choice = TypeVar("Choice", bound=str)
-DataFiles = Annotated[list[Path], typer.Option("--data", help="A question set in SQuAD format; may be repeated.")]
-OutputFolder = Annotated[Path, typer.Option("--output", help="Folder for the adapter; a run left there is resumed.")]
-
-
-@cli.command()
-def serve() -> None:
-    """Run the service. Settings come from LOREBASE_… variables: see `lorebase settings`."""
-    from app.server import serve as run
-
-    raise typer.Exit(run(_settings()))
-
-
-@cli.command()
-def reindex(
-    every: Annotated[bool, typer.Option("--every", help="Also tenants whose vectors are of this embedder.")] = False,
-) -> None:
-    """Embed all documents anew after LOREBASE_EMBEDDER changed. The service is stopped; interrupted, it goes on."""
-    from app.reindex import reindex as run
-
-    raise typer.Exit(run(_settings(), every=every))
-
-
-@cli.command()
-def backup(
-    target: Annotated[Path, typer.Argument(help="The archive to write, such as lorebase.tar.")],
-    tenant: Annotated[str | None, typer.Option(help="Only the tenant of this id.")] = None,
-) -> None:
-    """Write everything the data folder holds, but no keys, to one archive; also while the service works."""
-    from app.backup_command import run_backup
-
-    raise typer.Exit(run_backup(_settings(), target, tenant))
+_PANELS = {
+    "Service": {
+        "serve": ("serving:serve", "Run the service."),
+        "doctor": (
+            "doctor:doctor",
+            "Say what is wrong with this machine, the data or the service, and how to mend it.",
+        ),
+        "demo": ("serving:demo", "Two tenants, three documents, two adapters: the service shown on the examples."),
+        "settings": ("serving:settings", "Every setting with its default and meaning."),
+    },
+    "Documents and questions": {
+        "ingest": ("ingesting:ingest", "Store files and folders; --watch keeps a folder in step."),
+        "documents": ("documents:group", "The documents a tenant has stored."),
+        "ask": ("asking:ask", "Answer a question, with the sentences the answer rests on."),
+        "search": ("asking:search", "The passages most like a query, best first."),
+        "split": ("splitting:split_command", "Show where a file would be cut into chunks."),
+    },
+    "Adapters": {
+        "adapters": ("adapters:group", "A tenant's adapters and their versions."),
+        "dataset": ("datasets:group", "Training sets of a tenant."),
+        "train": ("training:group", "Train adapters, and the embedded reader and reranker themselves."),
+        "evaluate": ("evaluating:evaluate_command", "Measure retrieval and answers on a question set."),
+    },
+    "Operation": {
+        "tenants": ("tenants:group", "Tenants and their keys; needs the admin key."),
+        "usage": ("documents:usage", "What the tenant has and has used, beside its limits."),
+        "jobs": ("jobs:group", "Background jobs: ingestions, trainings, evaluations."),
+        "backup": ("backing_up:backup_command", "Write everything but the keys to one archive, also while it works."),
+        "restore": ("backing_up:restore_command", "Make a new data folder from a backup."),
+        "reindex": ("reindexing:reindex_command", "Embed all documents anew after LOREBASE_EMBEDDER changed."),
+        "bench": ("benching:group", "Measure this machine: `lorebase bench ask --quick`."),
+    },
+}
+_PLACES = {name: place for commands in _PANELS.values() for name, (place, _) in commands.items()}
 
 
-@cli.command()
-def restore(source: Annotated[Path, typer.Argument(help="An archive that `lorebase backup` wrote.")]) -> None:
-    """Make the data folder LOREBASE_DATA, which must be new or empty, from a backup."""
-    from app.backup_command import run_restore
+class _LoadedWhenCalled(TyperGroup):
+    """Shows the table's lines as help, and loads a command only to run it or to complete its options."""
 
-    raise typer.Exit(run_restore(_settings(), source))
-
-
-@cli.command()
-def settings() -> None:
-    """Every setting with its default and meaning, as a Markdown table."""
-    typer.echo(settings_table())
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _loaded(name) if command is not None and name is not None else command, rest
 
 
-cli.command("evaluate")(evaluate_command)
-cli.command("split")(split_command)
+def load(name: str) -> Any:
+    """What a line of the table names: a function, or a typer application."""
+    module, attribute = _PLACES[name].split(":")
+    return getattr(import_module(f"app.terminal.{module}"), attribute)
 
 
-@cli.command()
-def demo() -> None:
-    """Two tenants, three documents, two adapters: the service shown on the examples."""
-    from app.demo import run_demo
-
-    raise typer.Exit(run_demo())
+def command_names() -> list[str]:
+    """The names of all commands."""
+    return list(_PLACES)
 
 
-@train_cli.command("reader")
-def train_reader(data: DataFiles, output: OutputFolder) -> None:
-    """Train the embedded reader: a LoRA adapter and QA head on the raw encoder, then calibrate it."""
-    from app.training import run_reader_training
-
-    raise typer.Exit(run_reader_training(data, output))
-
-
-@train_cli.command("reranker")
-def train_reranker(data: DataFiles, output: OutputFolder) -> None:
-    """Train the embedded reranker on what the service's own search finds for the questions."""
-    from app.training import run_reranker_training
-
-    raise typer.Exit(run_reranker_training(data, output))
+def _loaded(name: str) -> Any:
+    found = load(name)
+    if not isinstance(found, typer.Typer):
+        single = _typer()
+        single.command(name)(found)
+        found = single
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
 
 
-@train_cli.command("adapter")
-def train_adapter(
-    data: Annotated[
-        list[Path], typer.Option("--data", help="A set in SQuAD format or JSON Lines, with passages; may be repeated.")
-    ],
-    output: OutputFolder,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "lora",
-    objective: Annotated[str, typer.Option(help="sft, dpo or kto.")] = "sft",
-    rank: Annotated[int | None, typer.Option(min=1, max=256, help="Rank of the LoRA factors.")] = None,
-    targets: Annotated[str | None, typer.Option(help="Layers to adapt: qv, attention or all.")] = None,
-    epochs: Annotated[float | None, typer.Option(min=0.01, help="Passes over the data.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, max=256)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
-) -> None:
-    """Train an adapter here, without a service, on the model of LOREBASE_MODEL."""
-    from app.training import run_adapter_training
-
-    settings = _settings()
-    given = {
-        "method": _one_of(METHODS, method, "--method"),
-        "rank": rank,
-        "targets": None if targets is None else _one_of(("qv", "attention", "all"), targets, "--targets"),
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
-    wanted = _one_of(OBJECTIVES, objective, "--objective")
-    raise typer.Exit(run_adapter_training(data, output, settings.model, settings.dtype, wanted, given))
+def _typer(**settings: Any) -> typer.Typer:
+    return typer.Typer(pretty_exceptions_enable=False, **{"add_completion": False, **settings})
 
 
-train_cli.command("job")(train_job_command)
-dataset_cli.command("build")(dataset_build_command)
+def _root() -> typer.Typer:
+    root = _typer(name="lorebase", cls=_LoadedWhenCalled, no_args_is_help=True, add_completion=True)
+    for panel, commands in _PANELS.items():
+        for name, (_, help) in commands.items():
+            root.command(name, help=help, rich_help_panel=panel)(_placeholder())
+
+    @root.callback()
+    def about() -> None:
+        """Question answering over each tenant's own documents, in each tenant's own adapter."""
+
+    return root
 
 
-def _one_of(allowed: Sequence[Choice], given: str, option: str) -> Choice:
-    for each in allowed:
-        if each == given:
-            return each
-    raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(str, allowed))}.", param_hint=option)
+def _placeholder() -> Callable[[], None]:
+    def placeholder() -> None:
+        """Never called: the command it stands for is loaded instead."""
+
+    return placeholder
 
 
-def _settings() -> Settings:
-    """The settings of the environment; ends the process where they are wrong."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        for problem in error.errors(include_input=False):
-            name = "".join(f"LOREBASE_{part}: ".upper() for part in problem["loc"])
-            typer.echo(name + problem["msg"].removeprefix("Value error, "), err=True)
-        raise typer.Exit(2) from error
+cli = _root()
 
 
 def main() -> None:
     """Entry point of the console script."""
-    cli()
+    try:
+        cli()
+    except Exception as error:
+        from app.settings import debugging
+        from app.terminal.failures import CommandFailed, tell
+
+        if debugging():
+            raise
+        unexpected = f"{type(error).__name__}: {error}. LOREBASE_LOG_LEVEL=debug shows where."
+        tell(CommandFailed(unexpected, "unexpected"), as_json="--json" in sys.argv)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

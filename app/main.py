@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.access import Access
+from app.keys import Principal
 from app.problems import install_problem_handlers
 from app.replay import Idempotency
 from app.response_headers import ResponseHeaders
@@ -79,8 +81,12 @@ ROUTERS = tuple(
 """In the order in which they are asked for a path."""
 
 
-def create_app(service: Service) -> FastAPI:
-    """The HTTP face of a service; starting the application starts the service, stopping it stops it."""
+def create_app(service: Service, guests: Mapping[str, Principal] = MappingProxyType({})) -> FastAPI:
+    """The HTTP face of a service; starting the application starts the service, stopping it stops it.
+
+    Args:
+        guests: keys that are taken as long as this application runs, and stored nowhere.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -104,7 +110,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Idempotency, open_store=service.idempotency)  # inside of what is added after it
     app.add_middleware(
         Access,
-        principal=service.directory.keys.principal,
+        principal=lambda key: guests.get(key) or service.directory.keys.principal(key),
         rules=Rulebook(ROUTERS),
         max_body_bytes=settings.max_body_bytes,
         metrics=service.metrics,

@@ -81,6 +81,7 @@ class Service:
         new_keys: keys made at this start, by the name of the variable that would set them; shown once.
         draining: set when the service is about to stop; long responses end then.
         metrics: what is counted and measured.
+        failure: why the models cannot be used, once that is so.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -140,7 +141,7 @@ class Service:
             ),
         ]
         self._loaded = threading.Event()
-        self._failure: str | None = None
+        self.failure: str | None = None
         self._loader = threading.Thread(target=self._load, name="model-loader", daemon=True)
 
     def start(self) -> None:
@@ -169,14 +170,14 @@ class Service:
 
     def readiness(self) -> tuple[bool, str]:
         """Whether questions can be answered now, and in words why (not)."""
-        if self.engine.failure is not None and self._failure is None:
+        if self.engine.failure is not None and self.failure is None:
             return False, self.engine.failure
         return self.search_readiness()
 
     def search_readiness(self) -> tuple[bool, str]:
         """Whether passages can be looked up now, which needs no engine, and in words why (not)."""
-        if self._failure is not None:
-            return False, self._failure
+        if self.failure is not None:
+            return False, self.failure
         if self.draining.is_set():
             return False, "The service is shutting down."
         return (True, "ready") if self._loaded.is_set() else (False, "The model is loading.")
@@ -188,7 +189,7 @@ class Service:
             if self._reranker is not None:
                 self._reranker.score("ready?", ["ready"])
         except Exception as error:
-            self._failure = f"The model cannot be used: {error}"
+            self.failure = f"The model cannot be used: {error}"
             _log.exception("the model cannot be loaded")
             return
         self._loaded.set()

@@ -5,6 +5,8 @@ Each has a help text; `lorebase settings` prints them and the README's table is 
 
 from __future__ import annotations
 
+import os
+import ssl
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -228,11 +230,43 @@ class Settings(BaseSettings):
         scheme = "http" if self.tls_certificate is None else "https"
         return f"{scheme}://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104
 
+    @property
+    def trusted(self) -> ssl.SSLContext | bool:
+        """What a client on this machine trusts: the service's own certificate too, whatever name it is for."""
+        if self.tls_certificate is None:
+            return True
+        context = ssl.create_default_context(cafile=str(self.tls_certificate))
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
 
-def settings_table() -> str:
+
+class CommandSettings(BaseSettings):
+    """What commands that talk to a running service read, from ``LOREBASE_…`` variables."""
+
+    model_config = SettingsConfigDict(env_prefix="LOREBASE_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="The running service that commands talk to; unset: the one of LOREBASE_HOST and LOREBASE_PORT.",
+    )
+    key: SecretStr | None = Field(
+        None,
+        description="The key they send; unset: LOREBASE_DEFAULT_KEY or LOREBASE_ADMIN_KEY, or what `keys.env` in the "
+        "data folder has.",
+    )
+
+
+def debugging() -> bool:
+    """Whether the log is set to debug, also where other settings are wrong."""
+    return os.environ.get("LOREBASE_LOG_LEVEL", "").lower() == "debug"
+
+
+def settings_table(settings: type[BaseSettings] = Settings) -> str:
     """A Markdown table of every setting: variable, default, meaning."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
-    for name, field in Settings.model_fields.items():
+    for name, field in settings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`"
         rows.append(f"| `LOREBASE_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import adapters
-from app.settings import settings_table
+from app.settings import CommandSettings, settings_table
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,7 +42,9 @@ def test_every_package_is_installed_by_a_wheel() -> None:
 
 
 def test_the_readme_has_every_setting_as_it_is() -> None:
-    assert settings_table() in (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert settings_table() in readme
+    assert settings_table(CommandSettings) in readme
 
 
 def test_the_command_line_lists_its_commands() -> None:

@@ -19,6 +19,9 @@ def _loaded_after(statement: str) -> list[str]:
     ).stdout.splitlines()[-1].split()  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["app.cli", "app.server", "app.reindex", "app.evaluate_command", "ingest.parsing"])
+@pytest.mark.parametrize(
+    "module",
+    ["app.cli", "app.server", "app.terminal.reindexing", "app.terminal.evaluating", "app.client", "ingest.parsing"],
+)
 def test_a_command_loads_no_model_library_before_it_needs_one(module: str) -> None:
     assert _loaded_after(f"import {module}") == []

@@ -15,11 +15,13 @@ import httpx
 import pytest
 
 from app.backup import DATABASE, MANIFEST, InvalidBackup, backup, is_complete, restore, sweep_staging
-from app.backup_command import run_backup, run_restore
 from app.settings import Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
+from app.terminal.backing_up import write_backup
+from app.terminal.failures import CommandFailed
 from ingest import Database
 from tests.adapters.reader_lora import write_lora
+from tests.app.terminal.console import lorebase
 from tests.app.test_isolation import upload
 from tests.app.test_restart import running
 from tests.app.texts import LIGHTHOUSE, ask, ingest
@@ -167,19 +169,21 @@ def test_a_backup_taken_while_documents_come_in_answers_after_it_is_restored(tmp
         before = len(acknowledged)
         port = re.search(r":(\d+)", str(client.base_url))
         assert port is not None
-        assert run_backup(Settings(data=tmp_path / "data", port=int(port[1])), tmp_path / "b.tar") == 0
+        write_backup(Settings(data=tmp_path / "data", port=int(port[1])), tmp_path / "b.tar")
         stop.set()
         writer.join()
         assert client.get("/backup").status_code == 403
         assert httpx.get(f"{client.base_url}/backup").status_code == 401
     assert (tmp_path / "b.tar").stat().st_mode & 0o077 == 0
-    assert run_backup(Settings(data=tmp_path / "data"), tmp_path / "offline.tar") == 0
-    assert run_backup(Settings(data=tmp_path / "data"), tmp_path / "b.tar") == 1  # never written over
+    write_backup(Settings(data=tmp_path / "data"), tmp_path / "offline.tar")
+    with pytest.raises(CommandFailed, match="there already"):  # never written over
+        write_backup(Settings(data=tmp_path / "data"), tmp_path / "b.tar")
     with tarfile.open(tmp_path / "b.tar") as tar:
         assert tar.getnames()[-1] == MANIFEST
         assert not any("keys" in name for name in tar.getnames())
 
-    assert run_restore(Settings(data=tmp_path / "new"), tmp_path / "b.tar") == 0
+    done = lorebase("restore", str(tmp_path / "b.tar"), "--json", LOREBASE_DATA=str(tmp_path / "new"))
+    assert (done.code, done.json["tenants"]) == (0, 1)
     with running(tmp_path / "new") as (_, client):
         assert ask(client, "How tall is the lighthouse?", min_confidence=0)["citations"]
         assert client.get("/adapters/north").json()["versions"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from app.client import LorebaseClient, ServiceError, StreamEvent, read_events
+from app.client import AsyncLorebaseClient, LorebaseClient, ServiceError, StreamEvent, read_events
+from app.client.clients import Routes
 
 ANSWER = {
     "request_id": "r1", "answer": "42", "abstained": False, "confidence": 0.9, "citations": [], "passages": [],
@@ -200,3 +203,48 @@ def test_a_stream_that_does_not_begin_is_a_service_error(service: Service, clien
 def test_events_may_span_lines() -> None:
     lines = iter(["event: x", 'data: {"a":', "data: 1}", "", "data: 2", "", "data: 3"])
     assert list(read_events(lines)) == [StreamEvent("x", {"a": 1}), StreamEvent("message", 2)]
+
+
+def test_the_asynchronous_client_sends_and_reads_the_same(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text")
+
+    async def use() -> None:
+        async with AsyncLorebaseClient(service.url, "a-key") as client:
+            service.answers(ANSWER)
+            assert (await client.ask("why?", adapter="finance@2")).answer == "42"
+            assert service.last.headers["authorization"] == "Bearer a-key"
+            assert service.last.headers["x-adapter"] == "finance@2"
+            service.answers({"job_id": "j", "documents": []})
+            await client.ingest_files([tmp_path / "a.txt"])
+            assert b"some text" in service.last.body
+            stream = f'event: token\ndata: {{"text": "4"}}\n\nevent: done\ndata: {json.dumps(ANSWER)}\n\n'
+            service.answers(stream.encode(), kind="text/event-stream")
+            assert [event.event async for event in client.ask_stream("why?")] == ["token", "done"]
+            service.answers(b"PK zip", kind="application/zip")
+            assert b"".join([piece async for piece in client.export_version("n", 1)]) == b"PK zip"
+            service.answers({"status": 404, "code": "unknown_adapter", "detail": "There is no 'x'."}, 404, PROBLEM)
+            with pytest.raises(ServiceError, match="There is no 'x'"):
+                await client.adapter("x")
+            with pytest.raises(ServiceError, match="There is no 'x'"):
+                _ = [event async for event in client.ask_stream("why?")]
+        async with AsyncLorebaseClient("http://127.0.0.1:9", "a-key") as nobody:
+            with pytest.raises(ServiceError, match="No answer"):
+                await nobody.tenants()
+
+    asyncio.run(use())
+
+
+def test_both_clients_have_a_method_for_every_route_and_no_other_difference() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert public(LorebaseClient) == public(AsyncLorebaseClient)
+    assert all(getattr(Routes, name).__doc__ for name in public(Routes))
+
+
+@pytest.mark.parametrize("name", ["a/b", "../tenants", "x?y=1", "Zürich"])
+def test_a_name_never_becomes_another_address(service: Service, client: LorebaseClient, name: str) -> None:
+    service.answers({"status": 404, "code": "not_found", "detail": "No."}, 404, PROBLEM)
+    with pytest.raises(ServiceError):
+        client.adapter(name)
+    assert service.last.path == f"/adapters/{quote(name, safe='')}"

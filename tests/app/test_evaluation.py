@@ -23,10 +23,10 @@ from app.answer_metrics import (
     recall_at,
     summarize,
 )
-from app.evaluate_command import adapter_name, evaluate_command
 from app.evaluation import Options, collection_name, documents_of, read_articles, sample
 from app.evaluation_report import Setup, figures, report_table
 from app.schemas import PassageResponse
+from app.terminal.evaluating import adapter_name, evaluate_command
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FIGURES = [

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from app.backup_command import run_backup
 
 from app.backup import restore
-from app.backup_command import run_backup
 from app.keys_file import KEYS_FILE
 from app.local_server import LocalServer
 from app.service import Service

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.split_command import show, split_file
+from app.terminal.splitting import show, split_file
 from ingest import SplitConfig
 
 TEXT = (

@@ -6,19 +6,18 @@ Knows the examples and the client; everything it shows went through a real serve
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from app.client import ADAPTER_FILES, LorebaseClient, ServiceError
 from app.local_server import LocalServer, ServerFailed, local_server
-from app.schemas import AskResponse, Citation
+from app.schemas import AskResponse
+from app.terminal.answers import answers_table
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 _HANDBOOK = "staff-handbook.pdf"
 _BASE = "base"
 
@@ -42,15 +41,6 @@ class Part:
     adapter: str
     questions: tuple[str, ...]
     unanswerable: str
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A question and what came of it."""
-
-    question: str
-    response: AskResponse
-    milliseconds: float
 
 
 PARTS = (
@@ -106,38 +96,6 @@ def check_examples(examples: Path) -> None:
         raise DemoFailed(f"these example files are missing: {', '.join(missing)}. Run it from a checkout of the code.")
 
 
-def answers_table(asked: Sequence[Asked]) -> Table:
-    """One question's answers, a row for each way it was asked."""
-    table = Table(title=f"\n{asked[0].question}", title_justify="left", title_style="bold", expand=True)
-    table.add_column("adapter", no_wrap=True)
-    table.add_column("answer", ratio=2)
-    table.add_column("quote", ratio=3)
-    table.add_column("place", ratio=2, style="dim")
-    table.add_column("ms", justify="right", no_wrap=True)
-    for one in asked:
-        response = one.response
-        first = response.citations[0] if response.citations else None
-        table.add_row(
-            _used(response),
-            Text("no answer in the documents", style="italic") if response.abstained else Text(response.answer),
-            Text(" ".join(first.quote.split()) if first else ""),
-            Text(place(first) if first else ""),
-            f"{one.milliseconds:.0f}",
-        )
-    return table
-
-
-def place(citation: Citation) -> str:
-    """Where a quote stands, in words: title, page, and the headings above it."""
-    parts = [citation.title]
-    if citation.page is not None:
-        parts.append(f"page {citation.page}")
-    section = (citation.section or "").removeprefix(citation.title).removeprefix(" > ")
-    if section:
-        parts.append(section)
-    return " · ".join(parts)
-
-
 def _show(server: LocalServer, console: Console) -> None:
     with server.admin() as admin:
         clients = [LorebaseClient(server.url, admin.create_tenant(part.tenant).api_key) for part in PARTS]
@@ -145,8 +103,8 @@ def _show(server: LocalServer, console: Console) -> None:
         kept = [_set_up(client, part, console) for client, part in zip(clients, PARTS, strict=True)]
         for client, part in zip(clients, PARTS, strict=True):
             console.rule(part.tenant)
-            for asked in _ask_all(client, part):
-                console.print(answers_table(asked))
+            for question, answers in _ask_all(client, part):
+                console.print(answers_table(question, answers))
         console.rule()
         _show_walls(clients[1], kept[0], console)
     finally:
@@ -169,20 +127,18 @@ def _set_up(client: LorebaseClient, part: Part, console: Console) -> str:
     return stored[0].id
 
 
-def _ask_all(client: LorebaseClient, part: Part) -> Iterator[list[Asked]]:
+def _ask_all(client: LorebaseClient, part: Part) -> Iterator[tuple[str, list[AskResponse]]]:
     for question in part.questions:
-        yield [_ask(client, question, adapter) for adapter in (_BASE, part.adapter)]
-    yield [_ask(client, part.unanswerable, part.adapter)]
+        yield question, [_ask(client, question, adapter) for adapter in (_BASE, part.adapter)]
+    yield part.unanswerable, [_ask(client, part.unanswerable, part.adapter)]
 
 
-def _ask(client: LorebaseClient, question: str, adapter: str) -> Asked:
-    began = time.perf_counter()
+def _ask(client: LorebaseClient, question: str, adapter: str) -> AskResponse:
     response = client.ask(question, adapter=adapter)
-    milliseconds = (time.perf_counter() - began) * 1000
     used = response.adapter.name if response.adapter else _BASE
     if used != adapter:
         raise DemoFailed(f"asked with adapter {adapter}, answered with {used}.")
-    return Asked(question, response, milliseconds)
+    return response
 
 
 def _show_walls(other: LorebaseClient, document_id: str, console: Console) -> None:
@@ -199,7 +155,3 @@ def _show_walls(other: LorebaseClient, document_id: str, console: Console) -> No
             return
         raise
     raise DemoFailed("a tenant can read another tenant's document.")
-
-
-def _used(response: AskResponse) -> str:
-    return f"{response.adapter.name}@{response.adapter.version}" if response.adapter else _BASE

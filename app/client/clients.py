@@ -1,0 +1,334 @@
+"""The two clients: every route of `app.client.requests` as a method, which returns in one and is awaited in the other.
+
+Knows connections; what is sent and how it is read is described in `app.client.requests`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import wraps
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+
+import httpx
+
+from app.client import requests
+from app.client.calls import Call, Download, Events, problem, read_events, read_events_async, unreachable
+from app.schemas import ChunkResponse
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_QUICK = httpx.Timeout(60.0, connect=10.0)
+_NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL)
+
+
+class _Answered(Generic[P, T]):
+    """A method of both clients for a route with one answer."""
+
+    def __init__(self, describe: Callable[P, Call[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: LorebaseClient, owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncLorebaseClient, owner: type) -> Callable[P, Awaitable[T]]: ...
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    def __get__(self, client: LorebaseClient | AsyncLorebaseClient | None, owner: type) -> Any:
+        if client is None:
+            return self
+        return _bound(self._describe, client.send)
+
+
+class _Streamed(Generic[P, T]):
+    """A method of both clients for a route that answers event by event."""
+
+    def __init__(self, describe: Callable[P, Events[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: LorebaseClient, owner: type) -> Callable[P, Iterator[T]]: ...
+    @overload
+    def __get__(self, client: AsyncLorebaseClient, owner: type) -> Callable[P, AsyncIterator[T]]: ...
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    def __get__(self, client: LorebaseClient | AsyncLorebaseClient | None, owner: type) -> Any:
+        if client is None:
+            return self
+        return _bound(self._describe, client.stream)
+
+
+class _Downloaded(Generic[P]):
+    """A method of both clients for a route that answers with bytes, given piece by piece."""
+
+    def __init__(self, describe: Callable[P, Download]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: LorebaseClient, owner: type) -> Callable[P, Iterator[bytes]]: ...
+    @overload
+    def __get__(self, client: AsyncLorebaseClient, owner: type) -> Callable[P, AsyncIterator[bytes]]: ...
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    def __get__(self, client: LorebaseClient | AsyncLorebaseClient | None, owner: type) -> Any:
+        if client is None:
+            return self
+        return _bound(self._describe, client.download)
+
+
+class Routes:
+    """What both clients can do; each is told in `app.client.requests`."""
+
+    ready = _Answered(requests.ready)
+    ingest_texts = _Answered(requests.ingest_texts)
+    ingest_files = _Answered(requests.ingest_files)
+    replace_document = _Answered(requests.replace_document)
+    documents = _Answered(requests.documents)
+    document = _Answered(requests.document)
+    document_text = _Answered(requests.document_text)
+    chunk_page = _Answered(requests.chunk_page)
+    delete_document = _Answered(requests.delete_document)
+    delete_documents = _Answered(requests.delete_documents)
+    jobs = _Answered(requests.jobs)
+    job = _Answered(requests.job)
+    follow_job = _Streamed(requests.follow_job)
+    cancel_job = _Answered(requests.cancel_job)
+    retry_job = _Answered(requests.retry_job)
+    search = _Answered(requests.search)
+    ask = _Answered(requests.ask)
+    ask_stream = _Streamed(requests.ask_stream)
+    give_feedback = _Answered(requests.give_feedback)
+    feedback = _Answered(requests.feedback)
+    policy = _Answered(requests.policy)
+    change_policy = _Answered(requests.change_policy)
+    splitting = _Answered(requests.splitting)
+    set_splitting = _Answered(requests.set_splitting)
+    templates = _Answered(requests.templates)
+    put_template = _Answered(requests.put_template)
+    adapters = _Answered(requests.adapters)
+    adapter = _Answered(requests.adapter)
+    upload_adapter = _Answered(requests.upload_adapter)
+    promote = _Answered(requests.promote)
+    rollback = _Answered(requests.rollback)
+    canary = _Answered(requests.canary)
+    pin = _Answered(requests.pin)
+    set_default_adapter = _Answered(requests.set_default_adapter)
+    delete_adapter = _Answered(requests.delete_adapter)
+    delete_version = _Answered(requests.delete_version)
+    export_version = _Downloaded(requests.export_version)
+    upload_dataset = _Answered(requests.upload_dataset)
+    datasets = _Answered(requests.datasets)
+    dataset = _Answered(requests.dataset)
+    dataset_examples = _Downloaded(requests.dataset_examples)
+    build_dataset = _Answered(requests.build_dataset)
+    delete_dataset = _Answered(requests.delete_dataset)
+    train = _Answered(requests.train)
+    loss = _Answered(requests.loss)
+    gate = _Answered(requests.gate)
+    evaluate = _Answered(requests.evaluate)
+    evaluations = _Answered(requests.evaluations)
+    evaluation = _Answered(requests.evaluation)
+    evaluation_report = _Answered(requests.evaluation_report)
+    tenants = _Answered(requests.tenants)
+    create_tenant = _Answered(requests.create_tenant)
+    delete_tenant = _Answered(requests.delete_tenant)
+    tenant = _Answered(requests.tenant)
+    change_limits = _Answered(requests.change_limits)
+    keys = _Answered(requests.keys)
+    add_key = _Answered(requests.add_key)
+    rotate_key = _Answered(requests.rotate_key)
+    revoke_key = _Answered(requests.revoke_key)
+    own_key = _Answered(requests.own_key)
+    usage = _Answered(requests.usage)
+    backup = _Downloaded(requests.backup)
+    export_tenant = _Downloaded(requests.export_tenant)
+
+
+class LorebaseClient(Routes):
+    """Talks to one service with one key, over kept-alive connections. Use it as a context manager.
+
+    Every method raises `ServiceError`.
+
+    Args:
+        base_url: such as ``http://127.0.0.1:8000``.
+        api_key: a tenant's key, or the admin's for the methods that say so.
+        transport: another way to send requests, such as ``httpx.MockTransport``.
+        verify: which certificates to trust, as httpx takes it.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        try:
+            self._http = httpx.Client(
+                base_url=base_url,
+                headers=_headers(api_key),
+                timeout=_QUICK,
+                transport=transport,
+                verify=verify,
+            )
+        except httpx.InvalidURL as error:
+            raise unreachable(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def chunks(self, document_id: str) -> Iterator[ChunkResponse]:
+        """The pieces a document was split into, in order, asked for page by page."""
+        offset = 0
+        while True:
+            page = self.chunk_page(document_id, offset=offset)
+            yield from page.chunks
+            offset += len(page.chunks)
+            if not page.chunks or offset >= page.total:
+                return
+
+    def send(self, call: Call[T]) -> T:
+        """Send a request and read its answer."""
+        try:
+            with call.sending.arguments() as given:
+                response = self._http.request(**given)
+        except _NO_ANSWER as error:
+            raise unreachable(error) from error
+        if not response.is_success:
+            raise problem(response)
+        return call.read(response)
+
+    def stream(self, events: Events[T]) -> Iterator[T]:
+        """Send a request and give its events as they come."""
+        try:
+            with events.sending.arguments() as given, self._http.stream(**given) as response:
+                if not response.is_success:
+                    response.read()
+                    raise problem(response)
+                for event in read_events(response.iter_lines()):
+                    yield events.read(event)
+        except _NO_ANSWER as error:
+            raise unreachable(error) from error
+
+    def download(self, wanted: Download) -> Iterator[bytes]:
+        """Send a request and give its answer's bytes as they come."""
+        try:
+            with wanted.sending.arguments() as given, self._http.stream(**given) as response:
+                if not response.is_success:
+                    response.read()
+                    raise problem(response)
+                yield from response.iter_bytes()
+        except _NO_ANSWER as error:
+            raise unreachable(error) from error
+
+
+class AsyncLorebaseClient(Routes):
+    """The same for asyncio: methods are awaited, streams are read with ``async for``. Use it with ``async with``.
+
+    Args are those of `LorebaseClient`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=base_url,
+                headers=_headers(api_key),
+                timeout=_QUICK,
+                transport=transport,
+                verify=verify,
+            )
+        except httpx.InvalidURL as error:
+            raise unreachable(error) from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def chunks(self, document_id: str) -> AsyncIterator[ChunkResponse]:
+        """The pieces a document was split into, in order, asked for page by page."""
+        offset = 0
+        while True:
+            page = await self.chunk_page(document_id, offset=offset)
+            for chunk in page.chunks:
+                yield chunk
+            offset += len(page.chunks)
+            if not page.chunks or offset >= page.total:
+                return
+
+    async def send(self, call: Call[T]) -> T:
+        """Send a request and read its answer."""
+        try:
+            with call.sending.arguments() as given:
+                response = await self._http.request(**given)
+        except _NO_ANSWER as error:
+            raise unreachable(error) from error
+        if not response.is_success:
+            raise problem(response)
+        return call.read(response)
+
+    async def stream(self, events: Events[T]) -> AsyncIterator[T]:
+        """Send a request and give its events as they come."""
+        try:
+            with events.sending.arguments() as given:
+                async with self._http.stream(**given) as response:
+                    if not response.is_success:
+                        await response.aread()
+                        raise problem(response)
+                    async for event in read_events_async(response.aiter_lines()):
+                        yield events.read(event)
+        except _NO_ANSWER as error:
+            raise unreachable(error) from error
+
+    async def download(self, wanted: Download) -> AsyncIterator[bytes]:
+        """Send a request and give its answer's bytes as they come."""
+        try:
+            with wanted.sending.arguments() as given:
+                async with self._http.stream(**given) as response:
+                    if not response.is_success:
+                        await response.aread()
+                        raise problem(response)
+                    async for piece in response.aiter_bytes():
+                        yield piece
+        except _NO_ANSWER as error:
+            raise unreachable(error) from error
+
+
+def _headers(api_key: str) -> dict[bytes, bytes]:
+    return {b"Authorization": b"Bearer " + api_key.encode()}
+
+
+def _bound(describe: Callable[..., Any], act: Callable[[Any], Any]) -> Callable[..., Any]:
+    @wraps(describe)
+    def method(*given: Any, **named: Any) -> Any:
+        return act(describe(*given, **named))
+
+    return method

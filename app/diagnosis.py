@@ -1,0 +1,354 @@
+"""What can be wrong with a machine, a data folder or a service, and how each is mended: one function for each matter.
+
+Looks, and changes nothing: databases are opened for reading, also beside a running service. Knows where things lie;
+`lorebase doctor` shows what is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import httpx
+
+from adapters import reader_is_there, registered_in, reranker_is_there
+from app.backup import DATABASE, TENANTS
+from app.keys_file import KEYS_FILE
+from app.service import DataFolderInUse, embedder_of, lock_data_folder
+from app.settings import BUILTIN, REMOTE, Settings
+from ingest import EmbedderUnavailable, IngestError, embedder_of_vectors
+
+State = Literal["ok", "warning", "wrong"]
+_OLDEST_PYTHON = (3, 11)
+_ENOUGH_MEMORY = 2 * 1024**3
+_LITTLE_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2
+_LIBRARIES = ("torch", "transformers", "peft", "faiss-cpu", "sentence-transformers", "fastapi", "pydantic")
+_ADAPTERS = "adapters"  # of a tenant's folder
+_ANSWER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found; ``mend`` says what to do where it is not ok."""
+
+    name: str
+    state: State
+    detail: str
+    mend: str = ""
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+
+def diagnose(settings: Settings) -> Iterator[Finding]:
+    """Every finding, as it is made. A check that fails itself is a finding too."""
+    for name, check in _CHECKS.items():
+        try:
+            yield from check(settings)
+        except Exception as error:  # a doctor that dies tells nothing
+            yield Finding(name, "wrong", f"could not be checked: {type(error).__name__}: {error}")
+
+
+def check_python(_: Settings) -> Iterator[Finding]:
+    """The interpreter, and the libraries that the service is made of."""
+    shown = platform.python_version()
+    if sys.version_info < _OLDEST_PYTHON:
+        yield Finding("python", "wrong", f"Python {shown} is too old", "Use Python 3.11 or newer.")
+    else:
+        yield Finding("python", "ok", f"Python {shown}, SQLite {sqlite3.sqlite_version}")
+    found: dict[str, str] = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            mend = "Install the project again: pip install --constraint constraints.txt --editable ."
+            yield Finding("libraries", "wrong", f"{library} is not installed", mend)
+    if "torch" in found:
+        yield _torch(found["torch"])
+
+
+def _torch(installed: str) -> Finding:
+    has_gpu = Path("/proc/driver/nvidia").exists()
+    is_cuda = "+cpu" not in installed and _is_installed("nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "nvidia-cublas")
+    if is_cuda and not has_gpu:
+        return Finding(
+            "torch", "warning", f"torch {installed} carries CUDA, and there is no GPU",
+            "The CPU build is gigabytes smaller: pip install torch --index-url https://download.pytorch.org/whl/cpu",
+        )  # fmt: skip
+    return Finding("torch", "ok", f"torch {installed}, {'with' if is_cuda else 'no'} CUDA")
+
+
+def _is_installed(*names: str) -> bool:
+    for name in names:
+        try:
+            version(name)
+        except PackageNotFoundError:
+            continue
+        return True
+    return False
+
+
+def check_machine(settings: Settings) -> Iterator[Finding]:
+    """Processor, memory, open files and the disk that the data lies on."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    fast = " with bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else ""
+    yield Finding("processor", "ok", f"{len(os.sched_getaffinity(0))} cores{fast}, {platform.machine()}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if memory < _ENOUGH_MEMORY:
+        mend = "Give the machine 2 GiB or more, or set LOREBASE_ADAPTER_MEMORY_MB and LOREBASE_INDEX_MEMORY_MB lower."
+        yield Finding("memory", "warning", f"{_gib(memory)} in all", mend)
+    else:
+        yield Finding("memory", "ok", f"{_gib(memory)} in all")
+    free = shutil.disk_usage(_nearest(settings.data)).free
+    state: State = "wrong" if free < _NO_DISK else "warning" if free < _LITTLE_DISK else "ok"
+    mend = "" if state == "ok" else f"Free some of the disk of {settings.data}, or set LOREBASE_DATA to another one."
+    yield Finding("disk", state, f"{_gib(free)} free for {settings.data}", mend)
+
+
+def check_models(settings: Settings) -> Iterator[Finding]:
+    """The models that the settings name are there."""
+    if settings.model == BUILTIN:
+        there = reader_is_there()
+        mend = (
+            "" if there else "Install the project again from a whole checkout: the reader's weights are in adapters/."
+        )
+        yield Finding(
+            "model", "ok" if there else "wrong", "the builtin reader" + ("" if there else " is missing"), mend
+        )
+    elif settings.model.startswith(REMOTE):
+        yield _model_server(settings)
+    elif Path(settings.model).is_dir():
+        there = (Path(settings.model) / "config.json").is_file()
+        mend = "" if there else "Set LOREBASE_MODEL to a folder in Hugging Face's format."
+        yield Finding(
+            "model", "ok" if there else "wrong", f"{settings.model}{'' if there else ' has no config.json'}", mend
+        )
+    else:
+        mend = (
+            "It is loaded from the hub at the first start; set LOREBASE_MODEL to a folder where there is no internet."
+        )
+        yield Finding("model", "warning", f"{settings.model} is no folder on this machine", mend)
+    try:
+        yield Finding("embedder", "ok", f"{settings.embedder}, {embedder_of(settings).fingerprint[:19]}")
+    except EmbedderUnavailable as error:
+        yield Finding("embedder", "wrong", str(error), "Set LOREBASE_EMBEDDER to `builtin` or to a model's folder.")
+    if settings.reranker == BUILTIN and not reranker_is_there():
+        mend = "Install the project from a whole checkout, or set LOREBASE_RERANKER to none."
+        yield Finding("reranker", "warning", "the builtin reranker's weights are not installed", mend)
+
+
+def _model_server(settings: Settings) -> Finding:
+    key = settings.openai_key.get_secret_value() if settings.openai_key else ""
+    url = f"{settings.openai_url.rstrip('/')}/models"
+    mend = "Start the model server, or set LOREBASE_OPENAI_URL and LOREBASE_OPENAI_KEY as it has them."
+    try:
+        response = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=_ANSWER_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Finding("model", "wrong", f"no model server answers at {url}: {error}", mend)
+    if response.status_code != 200:
+        return Finding("model", "wrong", f"{url} answered {response.status_code}", mend)
+    return Finding("model", "ok", f"{settings.model} at {settings.openai_url}")
+
+
+def check_folder(settings: Settings) -> Iterator[Finding]:
+    """The data folder: that it can be written, that its keys are private, and who has it."""
+    data = settings.data
+    if not data.exists():
+        place = _nearest(data)
+        writable = os.access(place, os.W_OK | os.X_OK)
+        mend = "" if writable else f"Let this user write to {place}, or set LOREBASE_DATA to another folder."
+        yield Finding(
+            "data", "ok" if writable else "wrong", f"{data.absolute()} is not there yet; the first start makes it", mend
+        )
+        return
+    if not data.is_dir() or not os.access(data, os.R_OK | os.W_OK | os.X_OK):
+        mend = "Let this user read and write it, or set LOREBASE_DATA to another folder."
+        yield Finding("data", "wrong", f"{data.absolute()} is no folder that this user may write", mend)
+        return
+    keys = data / KEYS_FILE
+    if keys.is_file() and keys.stat().st_mode & 0o077:
+        yield Finding("keys", "wrong", f"{keys} can be read by others", f"chmod 600 {keys}, and make new keys.")
+    if not (data / DATABASE).is_file():
+        yield Finding("data", "ok", f"{data.absolute()} is empty; the first start fills it")
+        return
+    yield Finding("data", "ok", f"{data.absolute()}, {'served now' if is_held(data) else 'not served now'}")
+
+
+def is_held(data: Path) -> bool:
+    """Whether a process has the data folder."""
+    try:
+        with lock_data_folder(data):
+            return False
+    except DataFolderInUse:
+        return True
+
+
+def check_databases(settings: Settings) -> Iterator[Finding]:
+    """Every database is whole; every tenant has its folder and every folder its tenant."""
+    paths = databases(settings.data)
+    damaged = 0
+    for path in paths:
+        trouble = database_trouble(path)
+        if trouble is not None:
+            damaged += 1
+            mend = "Stop the service, keep a copy of the folder, and restore a backup: lorebase restore FILE"
+            yield Finding("database", "wrong", f"{path}: {trouble}", mend)
+    if paths and not damaged:
+        yield Finding("database", "ok", f"{len(paths)} databases are whole")
+    if paths and not damaged:
+        yield from _strays(settings.data)
+
+
+def databases(data: Path) -> list[Path]:
+    """The central database and the tenants'."""
+    central = data / DATABASE
+    return [central, *sorted(data.glob(f"{TENANTS}/*/{DATABASE}"))] if central.is_file() else []
+
+
+def database_trouble(path: Path) -> str | None:
+    """What is wrong with a database; None when it is whole."""
+    try:
+        with closing(_reading(path)) as connection:
+            told = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+            broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+    except sqlite3.Error as error:
+        return str(error)
+    if told != ["ok"]:
+        return "; ".join(told)
+    return None if broken is None else f"a row of {broken[0]} refers to nothing"
+
+
+def _strays(data: Path) -> Iterator[Finding]:
+    with closing(_reading(data / DATABASE)) as connection:
+        tenants = {str(row[0]) for row in connection.execute("SELECT id FROM tenants")}
+    folders = {path.name for path in (data / TENANTS).glob("*") if path.is_dir()}
+    if stray := sorted(folders - tenants):
+        mend = "The next start removes them." if not is_held(data) else "The service removes them when it starts again."
+        yield Finding("tenants", "warning", f"folders of no tenant: {', '.join(stray)}", mend)
+    else:
+        yield Finding("tenants", "ok", f"{len(tenants)} tenants")
+
+
+def check_indexes(settings: Settings) -> Iterator[Finding]:
+    """Every tenant's vectors are of the embedder that is set."""
+    other, asked = [], 0
+    for path in databases(settings.data)[1:]:
+        try:
+            with closing(_reading(path)) as connection:
+                stored = embedder_of_vectors(connection)
+            if stored is not None:
+                asked += 1
+                other += [path.parent.name] if stored != embedder_of(settings).fingerprint else []
+        except (sqlite3.Error, IngestError):  # told by the checks of databases and models
+            continue
+    if other:
+        mend = "Stop the service and run `lorebase reindex`, or set LOREBASE_EMBEDDER back."
+        yield Finding("index", "wrong", f"vectors of another embedder: tenants {', '.join(other)}", mend)
+    elif asked:
+        yield Finding("index", "ok", f"the vectors of {asked} tenants are of the embedder that is set")
+
+
+def check_adapters(settings: Settings) -> Iterator[Finding]:
+    """Every registered version's weights are the ones that were registered."""
+    versions = 0
+    for folder in sorted(settings.data.glob(f"{TENANTS}/*/{_ADAPTERS}")):
+        for ref in registered_in(folder):
+            versions += 1
+            weights = ref.folder / "adapter_model.safetensors"
+            found = _sha256(weights) if weights.is_file() else None
+            if found != ref.sha256:
+                what = "are missing" if found is None else "have changed"
+                mend = "Restore a backup, or delete the version and upload it again."
+                yield Finding("adapter", "wrong", f"{weights}: the weights {what}", mend)
+    if versions:
+        yield Finding("adapter", "ok", f"{versions} versions looked at")
+
+
+def check_service(settings: Settings) -> Iterator[Finding]:
+    """Who listens where the service does, and whether it can answer."""
+    url = settings.url
+    try:
+        response = httpx.get(f"{url}/readyz", timeout=_ANSWER_SECONDS, verify=settings.trusted)
+        told = response.json()
+        ready, reason = bool(told["ready"]), str(told["reason"])
+    except httpx.ConnectError:
+        yield from _nobody_listens(settings)
+        return
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        mend = "Stop it, or set LOREBASE_PORT to another port."
+        yield Finding("service", "wrong", f"something else listens at {url}", mend)
+        return
+    if not ready:
+        yield Finding("service", "warning", f"{url} is not ready: {reason}", "Wait, or read its log.")
+        return
+    theirs = str(
+        httpx.get(f"{url}/openapi.json", timeout=_ANSWER_SECONDS, verify=settings.trusted).json()["info"]["version"]
+    )
+    mine = version("lorebase")
+    if theirs != mine:
+        mend = "Restart the service, or use the command of its version."
+        yield Finding("service", "warning", f"{url} is version {theirs}, this command is {mine}", mend)
+    else:
+        yield Finding("service", "ok", f"{url} answers, version {theirs}")
+
+
+def _nobody_listens(settings: Settings) -> Iterator[Finding]:
+    if settings.data.is_dir() and is_held(settings.data):
+        mend = "Set LOREBASE_HOST and LOREBASE_PORT as that process has them, or end it."
+        yield Finding("service", "warning", f"a process has {settings.data}, but none answers at {settings.url}", mend)
+        return
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except OSError as error:
+        mend = "Set LOREBASE_HOST and LOREBASE_PORT to an address of this machine with a free port."
+        yield Finding("service", "wrong", f"{settings.host}:{settings.port} cannot be used: {error.strerror}", mend)
+    else:
+        yield Finding("service", "ok", f"none runs at {settings.url}, and the port is free: lorebase serve")
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_ANSWER_SECONDS)
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the first folder above it that is there."""
+    found = path.absolute()
+    while not found.exists():
+        found = found.parent
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _gib(count: int) -> str:
+    return f"{count / 1024**3:.1f} GiB"
+
+
+_CHECKS: dict[str, Check] = {
+    "python": check_python,
+    "machine": check_machine,
+    "models": check_models,
+    "data": check_folder,
+    "database": check_databases,
+    "index": check_indexes,
+    "adapter": check_adapters,
+    "service": check_service,
+}

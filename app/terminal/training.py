@@ -1,0 +1,122 @@
+"""`lorebase train`: a job in a service, followed here; or here, without one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from adapters.training import METHODS, OBJECTIVES
+from app.settings import Settings
+from app.terminal.failures import Unusable, told
+from app.terminal.jobs import followed
+from app.terminal.session import Session, on_service
+
+group = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Train adapters, and the embedded reader and reranker themselves."
+)
+Choice = TypeVar("Choice", bound=str)
+_TARGETS = ("qv", "attention", "all")
+DataFiles = Annotated[list[Path], typer.Option("--data", help="A question set in SQuAD format; may be repeated.")]
+OutputFolder = Annotated[Path, typer.Option("--output", help="Folder for the adapter; a run left there is resumed.")]
+Method = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
+Objective = Annotated[str, typer.Option(help="sft, dpo or kto.")]
+Rank = Annotated[int | None, typer.Option(min=1, max=256, help="Rank of the LoRA factors.")]
+Targets = Annotated[str | None, typer.Option(help="Layers to adapt: qv, attention or all.")]
+Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the data.")]
+LearningRate = Annotated[float | None, typer.Option(min=0.0, max=1.0)]
+BatchSize = Annotated[int | None, typer.Option(min=1, max=256)]
+
+
+@group.command()
+@on_service()
+def job(
+    session: Session,
+    adapter: Annotated[str, typer.Argument(help="The adapter that gets a new version.")],
+    file: Annotated[Path | None, typer.Option(help="A set in JSON Lines or SQuAD format, which is uploaded.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Or the id or name of a set the service has.")] = None,
+    method: Method = "lora",
+    objective: Objective = "sft",
+    rank: Rank = None,
+    targets: Targets = None,
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
+    batch_size: BatchSize = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything drawn.")] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Let the new version answer at once.")] = False,
+) -> None:
+    """Train a new version of an adapter in the service, and follow the job. Ending the command leaves it running."""
+    if (file is None) == (dataset is None):
+        raise Unusable("Give either --file or --dataset.")
+    wanted = session.client.upload_dataset(file).id if file is not None else str(dataset)
+    begun = session.client.train(
+        adapter, wanted, method=method, objective=objective, rank=rank, targets=targets, epochs=epochs,
+        learning_rate=learning_rate, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    for warning in begun.warnings:
+        session.output.note(warning, "yellow")
+    ended = followed(session, begun)
+    made = ended.result or {}
+    name, version = str(made["adapter"]), int(made["version"])
+    if promote:
+        session.client.promote(name, version)
+    state = "active" if promote else f"registered; lorebase adapters promote {name} {version} lets it answer"
+    session.output.result(ended, f"{name}@{version} is {state} (loss {ended.loss}).")
+
+
+@group.command("reader")
+def train_reader(data: DataFiles, output: OutputFolder) -> None:
+    """Train the embedded reader: a LoRA adapter and QA head on the raw encoder, then calibrate it."""
+    from app.training import run_reader_training
+
+    raise typer.Exit(run_reader_training(data, output))
+
+
+@group.command("reranker")
+def train_reranker(data: DataFiles, output: OutputFolder) -> None:
+    """Train the embedded reranker on what the service's own search finds for the questions."""
+    from app.training import run_reranker_training
+
+    raise typer.Exit(run_reranker_training(data, output))
+
+
+@group.command("adapter")
+def train_adapter(
+    data: Annotated[
+        list[Path], typer.Option("--data", help="A set in SQuAD format or JSON Lines, with passages; may be repeated.")
+    ],
+    output: OutputFolder,
+    method: Method = "lora",
+    objective: Objective = "sft",
+    rank: Rank = None,
+    targets: Targets = None,
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
+    batch_size: BatchSize = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+) -> None:
+    """Train an adapter here, without a service, on the model of LOREBASE_MODEL."""
+    from app.training import run_adapter_training
+
+    with told(as_json=False):
+        settings = Settings()
+        given = {
+            "method": _one_of(METHODS, method, "--method"),
+            "rank": rank,
+            "targets": None if targets is None else _one_of(_TARGETS, targets, "--targets"),
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "seed": seed,
+        }
+        wanted = _one_of(OBJECTIVES, objective, "--objective")
+    raise typer.Exit(run_adapter_training(data, output, settings.model, settings.dtype, wanted, given))
+
+
+def _one_of(allowed: Sequence[Choice], given: str, option: str) -> Choice:
+    for each in allowed:
+        if each == given:
+            return each
+    raise Unusable(f"{option}: {given!r} is not one of {', '.join(map(str, allowed))}.")

@@ -1,0 +1,89 @@
+"""What the doctor finds in a folder that was damaged on purpose, and in a machine that is set up wrongly."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from app.diagnosis import Finding, check_adapters, check_databases, check_folder, check_models, check_service, diagnose
+from app.local_server import free_port
+from app.service import Service
+from app.settings import Settings
+from tests.adapters.reader_lora import write_lora
+from tests.app.terminal.console import lorebase
+
+
+def worst(findings: list[Finding]) -> Finding:
+    return max(findings, key=lambda finding: ("ok", "warning", "wrong").index(finding.state))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A data folder with a tenant and a registered adapter."""
+    settings = Settings(data=tmp_path / "data", port=free_port())
+    service = Service(settings)
+    service.start()
+    [tenant] = service.directory.tenants()
+    workspace = service.workspaces.get(tenant.id)
+    assert workspace is not None
+    files = write_lora(tmp_path / "lora").folder
+    config, weights = (files / name for name in ("adapter_config.json", "adapter_model.safetensors"))
+    while not service.readiness()[0]:
+        assert service.failure is None
+    workspace.adapters.add("north", config.read_bytes(), weights.read_bytes(), service.engine.check)
+    service.stop()
+    return settings
+
+
+@pytest.mark.model
+def test_a_sound_folder_has_nothing_wrong_and_every_damage_is_found_with_its_mending(settings: Settings) -> None:
+    assert [f for f in diagnose(settings) if f.state == "wrong"] == []
+    (settings.data / "keys.env").chmod(0o644)
+    [found] = [f for f in check_folder(settings) if f.state == "wrong"]
+    assert "chmod 600" in found.mend
+
+    [weights] = settings.data.glob("tenants/*/adapters/**/adapter_model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x55")
+    assert "changed" in worst(list(check_adapters(settings))).detail
+    weights.unlink()
+    assert "missing" in worst(list(check_adapters(settings))).detail
+
+    (settings.data / "tenants" / "stray").mkdir()
+    assert "stray" in worst(list(check_databases(settings))).detail
+    [database] = settings.data.glob("tenants/*/lorebase.db")
+    database.write_bytes(b"SQLite format 3\0" + b"garbage" * 1000)
+    found = worst(list(check_databases(settings)))
+    assert (found.state, "restore" in found.mend) == ("wrong", True)
+    shutil.rmtree(settings.data)
+    assert worst(list(check_folder(settings))).state == "ok"
+
+
+def test_a_port_that_something_else_has_is_told(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        found = worst(list(check_service(Settings(data=tmp_path, port=other.getsockname()[1]))))
+    assert (found.state, "LOREBASE_PORT" in found.mend) == ("wrong", True)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"model": "openai:x", "openai_url": "http://127.0.0.1:9/v1"}, {"embedder": "/no/such/model"}]
+)
+def test_a_model_that_is_not_there_is_told(tmp_path: Path, wrong: dict[str, str]) -> None:
+    found = worst(list(check_models(Settings(data=tmp_path, **wrong))))
+    assert (found.state, bool(found.mend)) == ("wrong", True)
+
+
+def test_the_command_tells_it_all_as_json_and_fails_when_something_is_wrong(tmp_path: Path) -> None:
+    done = lorebase("doctor", "--json", LOREBASE_DATA=str(tmp_path / "file" / "data"), LOREBASE_PORT=str(free_port()))
+    assert done.code == 0
+    told = done.json
+    assert told["ok"]
+    assert {check["name"] for check in told["checks"]} >= {"python", "torch", "disk", "model", "data", "service"}
+    broken = lorebase("doctor", LOREBASE_PORT="many")
+    assert broken.code == 1
+    assert "LOREBASE_PORT" in broken.out
+    assert json.dumps(told)
