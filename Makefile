@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: serve test test-long test-browser check audit demo bench format lock help
+.PHONY: serve test test-long test-browser check audit docs demo bench format lock help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -29,10 +29,14 @@ check: $(READY) ## style, types, import arrows, docs
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/pip check --disable-pip-version-check
+	@$(BIN)/mkdocs build --strict
 
 audit: $(READY) ## ask PyPI's advisories about the pinned versions (needs the network)
 	@$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	@build/audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+
+docs: $(READY) ## the documentation as a site, on http://127.0.0.1:8001
+	@$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
 
 demo: $(READY) ## two tenants, three documents, two adapters, in a minute
 	@$(BIN)/lorebase demo

@@ -292,9 +292,8 @@ def check_service(settings: Settings) -> Iterator[Finding]:
     if not ready:
         yield Finding("service", "warning", f"{url} is not ready: {reason}", "Wait, or read its log.")
         return
-    theirs = str(
-        httpx.get(f"{url}/openapi.json", timeout=_ANSWER_SECONDS, verify=settings.trusted).json()["info"]["version"]
-    )
+    described = httpx.get(f"{url}/openapi.json", timeout=_ANSWER_SECONDS, verify=settings.trusted).json()
+    theirs = str(described["info"]["version"])
     mine = version("lorebase")
     if theirs != mine:
         mend = "Restart the service, or use the command of its version."

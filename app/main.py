@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -94,17 +94,8 @@ def create_app(service: Service, guests: Mapping[str, Principal] = MappingProxyT
         yield
         await asyncio.to_thread(service.stop)  # cancelled requests answer meanwhile
 
-    app = FastAPI(
-        title="Lorebase",
-        version=VERSION,
-        summary="Answers from each tenant's own documents, in each tenant's own adapter.",
-        lifespan=lifespan,
-        docs_url=None,  # app/routes/page.py has its own, whose files come from here
-        redoc_url=None,
-    )
+    app = _routed(lifespan)
     app.state.service = service
-    describe = app.openapi
-    app.openapi = lambda: _complete(describe())  # type: ignore[method-assign]
     install_problem_handlers(app)
     settings = service.settings
     app.add_middleware(Idempotency, open_store=service.idempotency)  # inside of what is added after it
@@ -130,8 +121,28 @@ def create_app(service: Service, guests: Mapping[str, Principal] = MappingProxyT
             expose_headers=_ANSWERED_HEADERS,
         )
     app.add_middleware(ResponseHeaders, tls=settings.tls_certificate is not None)
+    return app
+
+
+def openapi_document() -> dict[str, Any]:
+    """What `/openapi.json` answers, without a service."""
+    return _routed(None).openapi()
+
+
+def _routed(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None) -> FastAPI:
+    """The application with its routes and their description."""
+    app = FastAPI(
+        title="Lorebase",
+        version=VERSION,
+        summary="Answers from each tenant's own documents, in each tenant's own adapter.",
+        lifespan=lifespan,
+        docs_url=None,  # app/routes/page.py has its own, whose files come from here
+        redoc_url=None,
+    )
     for router in ROUTERS:
         app.include_router(router)
+    describe = app.openapi
+    app.openapi = lambda: _complete(describe())  # type: ignore[method-assign]
     return app
 
 

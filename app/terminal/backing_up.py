@@ -56,8 +56,8 @@ def restore_command(
 
 
 def write_backup(settings: Settings, target: Path, tenant_id: str | None = None) -> tuple[dict[str, object], str]:
-    """Write a backup of the data folder, or of one tenant, to ``target``, which appears when it is complete; what was done, in facts and
-    in words.
+    """Write a backup of the data folder, or of one tenant, to ``target``, which appears when it is complete; what was
+    done, in facts and in words.
 
     Raises:
         CommandFailed, ServiceError, OSError, IngestError: there is no backup; nothing is left of it.

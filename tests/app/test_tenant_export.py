@@ -10,13 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
-from app.backup_command import run_backup
 
 from app.backup import restore
 from app.keys_file import KEYS_FILE
 from app.local_server import LocalServer
 from app.service import Service
 from app.settings import Settings
+from app.terminal.backing_up import write_backup
+from app.terminal.failures import CommandFailed
 from tests.adapters.reader_lora import write_lora
 from tests.app.test_isolation import upload
 from tests.app.test_restart import running
@@ -141,16 +142,14 @@ def test_erasing_the_first_tenant_takes_its_key_out_of_the_keys_file(tmp_path: P
     service.stop()
 
 
-def test_the_command_takes_out_one_tenant_and_knows_which_there_are(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_takes_out_one_tenant_and_knows_which_there_are(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path / "data")
     service = Service(settings)
     wanted = service.directory.create("wanted")[0].id
     service.stop()
-    assert run_backup(settings, tmp_path / "one.tar", wanted) == 0
+    write_backup(settings, tmp_path / "one.tar", wanted)
     with (tmp_path / "one.tar").open("rb") as file:
         assert restore(file, tmp_path / "one") == 1
-    assert run_backup(settings, tmp_path / "none.tar", "0" * 32) == 1
-    assert "no tenant" in capsys.readouterr().err
+    with pytest.raises(CommandFailed, match="no tenant"):
+        write_backup(settings, tmp_path / "none.tar", "0" * 32)
     assert not (tmp_path / "none.tar").exists()
