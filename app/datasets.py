@@ -38,7 +38,7 @@ DATASET_MIGRATIONS = [
 MOST_DATASETS = 1000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _COLUMNS = "id, name, source, sha256, examples, answered, with_passages, documents, bytes, warnings, created_at"
-Source = Literal["upload", "documents", "feedback"]
+Source = Literal["upload", "documents", "feedback", "judged"]
 
 
 class DatasetError(Exception):

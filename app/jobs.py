@@ -18,7 +18,7 @@ from app.audit import note
 from app.idempotency import note_job
 from ingest import Database
 
-JobKind = Literal["ingest", "replace", "train", "build_dataset", "evaluate", "gate"]
+JobKind = Literal["ingest", "replace", "train", "build_dataset", "judge_answers", "evaluate", "gate"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 

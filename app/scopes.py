@@ -118,6 +118,7 @@ RULES: dict[str, Rule] = {
     "POST /datasets": _TRAIN,
     "GET /datasets": _TRAIN,
     "POST /datasets/build": _TRAIN,
+    "POST /datasets/judge": _EVALUATE,
     "GET /datasets/{dataset}": _TRAIN,
     "GET /datasets/{dataset}/examples": _TRAIN,
     "DELETE /datasets/{dataset}": _TRAIN,

@@ -37,6 +37,7 @@ from app.life.shadow import ShadowRunner
 from app.limits import Allowance, Limits, RequestRates, seconds_left_today
 from app.metrics import Metrics
 from app.page_images import PageImages
+from app.preference_build import PreferenceBuilds
 from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
 from app.task_worker import TaskWorker
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
@@ -128,11 +129,12 @@ class Service:
         self.workspaces.sweep()
         self.trainings = Trainings(settings, self.engine)
         builds = DatasetBuilds(self.engine)
+        preferences = PreferenceBuilds(self.engine, partial(_judge_of, settings) if settings.judge else None)
         evaluations = Evaluations(self.engine)
         self._task_workers = [
             TaskWorker(
                 self.workspaces.get,
-                {"train": self.trainings.run, "build_dataset": builds.run},
+                {"train": self.trainings.run, "build_dataset": builds.run, "judge_answers": preferences.run},
                 settings.training_jobs,
                 self.worker.wake,
             ),
@@ -364,6 +366,18 @@ def _engine_of(settings: Settings) -> Engine:
         prefill_tokens=settings.prefill_tokens,
         adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
         max_waiting=settings.max_waiting,
+    )
+
+
+def _judge_of(settings: Settings) -> Engine:
+    """The engine that judges answers, not loaded yet."""
+    from adapters import RemoteEngine
+
+    return RemoteEngine(
+        (settings.judge or "").removeprefix(REMOTE),
+        settings.judge_url,
+        key=settings.judge_key.get_secret_value() if settings.judge_key else None,
+        silence_seconds=settings.openai_silence_seconds,
     )
 
 

@@ -64,6 +64,18 @@ class Settings(BaseSettings):
         description="Where that server, if it is vLLM, sees the folder LOREBASE_DATA, which it reads adapters from; "
         "unset: at the same place.",
     )
+    judge: str | None = Field(
+        None,
+        pattern="^openai:.",
+        description="`openai:` and the name of a model that prefers one answer to another (`POST /datasets/judge`); "
+        "unset: the answering model itself.",
+    )
+    judge_url: str = Field(
+        "http://127.0.0.1:8001/v1",
+        pattern="^https?://",
+        description="Address of the OpenAI-compatible API that the judge is asked at.",
+    )
+    judge_key: SecretStr | None = Field(None, description="Key for that API.")
     embedder: str = Field(BUILTIN, description="`builtin` (MiniLM), or the folder or hub id of a sentence-transformer.")
     embedding_backend: Literal["auto", "openvino", "torch"] = Field(
         "auto",

@@ -41,7 +41,7 @@ TASK_MIGRATIONS = [
     );
     """
 ]
-TASK_KINDS: frozenset[str] = frozenset({"train", "build_dataset", "evaluate", "gate"})
+TASK_KINDS: frozenset[str] = frozenset({"train", "build_dataset", "judge_answers", "evaluate", "gate"})
 _MOST_POINTS = 500
 _COLUMNS = (
     "job_id, tasks.kind, request, stage, done, total, unit, eta_seconds, loss, warnings, result, attempts, seconds"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from adapters.training import Method, Objective, Targets
+from app.judging import Rule
 from app.schemas import Page, Request
 
 MAX_RANK = 256
@@ -27,6 +28,38 @@ class BuildRequest(Request):
     documents: list[str] | None = Field(None, min_length=1, max_length=1000, description="Unset: all that are ready.")
     limit: int = Field(500, ge=1, le=10_000, description="Examples at most.")
     held_out: float = Field(0.2, ge=0, le=0.5, description="Share of the documents kept for a set of its own.")
+
+
+class RuleJudge(Request):
+    """Prefers answers whose passages hold what they say, or the shorter of those."""
+
+    rule: Rule
+
+
+class MannerJudge(Request):
+    """Of the answers that the passages support, prefers those in a manner of speaking."""
+
+    begins_with: str = Field(min_length=1, max_length=200)
+
+
+class ModelJudge(Request):
+    """Asks a language model which of two answers is better: the one at LOREBASE_JUDGE, or else the service's own."""
+
+    standard: str = Field(min_length=1, max_length=1000, description="What makes an answer better, in words.")
+
+
+class JudgeRequest(Request):
+    """Whose questions are answered again and again, and who prefers which answer."""
+
+    dataset: str = Field(min_length=1, max_length=100, description="Id or name of a set with the questions.")
+    judge: RuleJudge | MannerJudge | ModelJudge
+    name: DatasetName | None = None
+    adapter: str = Field("base", max_length=100, description="Whose answers are sampled, as in `X-Adapter`.")
+    samples: int = Field(4, ge=2, le=16, description="Answers to a question: the likeliest one and drawn ones.")
+    temperature: float = Field(1.0, gt=0, le=2)
+    limit: int = Field(500, ge=1, le=10_000, description="Questions at most.")
+    top_k: int = Field(5, ge=1, le=20, description="Passages to retrieve for a question that brings none.")
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class TrainRequest(Request):
@@ -71,7 +104,7 @@ class DatasetResponse(BaseModel):
 
     id: str
     name: str | None
-    source: Literal["upload", "documents", "feedback"]
+    source: Literal["upload", "documents", "feedback", "judged"]
     sha256: str
     examples: int
     answered: int = Field(description="Examples that have an answer.")

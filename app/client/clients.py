@@ -125,6 +125,7 @@ class Routes:
     dataset = _Answered(requests.dataset)
     dataset_examples = _Downloaded(requests.dataset_examples)
     build_dataset = _Answered(requests.build_dataset)
+    judge_answers = _Answered(requests.judge_answers)
     delete_dataset = _Answered(requests.delete_dataset)
     train = _Answered(requests.train)
     loss = _Answered(requests.loss)

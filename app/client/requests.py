@@ -353,6 +353,12 @@ def build_dataset(**settings: Any) -> Call[JobResponse]:
     return shaped(JobResponse, Sending("POST", "/datasets/build", json=_given(**settings)))
 
 
+def judge_answers(dataset: str, judge: Mapping[str, str], **settings: Any) -> Call[JobResponse]:
+    """Begin to make preference pairs of a set's questions; ``settings`` are further fields of the request."""
+    body = {"dataset": dataset, "judge": dict(judge), **_given(**settings)}
+    return shaped(JobResponse, Sending("POST", "/datasets/judge", json=body))
+
+
 def delete_dataset(name: str) -> Call[None]:
     """Forget a training set."""
     return _nothing(Sending("DELETE", _path("datasets", name)))

@@ -14,7 +14,7 @@ from app.datasets import Dataset, check_dataset_name
 from app.routes.dependencies import CurrentService, CurrentWorkspace, Limit, Offset, ReadyEngine
 from app.routes.jobs import job_response
 from app.schemas import JobResponse
-from app.training_schemas import BuildRequest, DatasetName, DatasetPage, DatasetResponse
+from app.training_schemas import BuildRequest, DatasetName, DatasetPage, DatasetResponse, JudgeRequest
 from app.workspace import Workspace
 
 router = APIRouter(prefix="/datasets", tags=["training"])
@@ -57,6 +57,27 @@ async def build(
         check_dataset_name(body.name)
     job_id = await asyncio.to_thread(
         workspace.tasks.add, "build_dataset", request, "documents", service.settings.max_pending_trainings
+    )
+    service.wake_tasks(workspace.tenant_id)
+    return await asyncio.to_thread(job_response, workspace, job_id)
+
+
+@router.post("/judge", status_code=202)
+async def judge(
+    body: JudgeRequest, workspace: CurrentWorkspace, service: CurrentService, engine: ReadyEngine
+) -> JobResponse:
+    """Answer a set's questions several times, let a judge prefer, and keep the pairs as a set for `dpo` or `kto`."""
+    if not engine.generates:
+        raise InvalidTrainingData(
+            "A judge compares texts that a model wrote; the reader writes none. Set LOREBASE_MODEL to a language model."
+        )
+    if body.name is not None:
+        check_dataset_name(body.name)
+    asked = await asyncio.to_thread(workspace.datasets.get, body.dataset)
+    await asyncio.to_thread(workspace.adapters.select, body.adapter)
+    request = {**body.model_dump(), "dataset": asked.id}
+    job_id = await asyncio.to_thread(
+        workspace.tasks.add, "judge_answers", request, "questions", service.settings.max_pending_trainings
     )
     service.wake_tasks(workspace.tenant_id)
     return await asyncio.to_thread(job_response, workspace, job_id)

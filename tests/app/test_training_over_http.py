@@ -127,6 +127,8 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_queued(tenant: htt
         problem = assert_problem(tenant.post("/adapters/towns/train", json=body), status, code)
         assert said in problem["detail"], problem["detail"]
     assert_problem(tenant.post("/adapters/base/train", json={"dataset": "towns"}), 422, "invalid_adapter_name")
+    judged = tenant.post("/datasets/judge", json={"dataset": "towns", "judge": {"rule": "short"}})
+    assert "the reader writes none" in assert_problem(judged, 422, "invalid_training_data")["detail"]
     assert tenant.get("/jobs").json()["total"] == 0
 
 
