@@ -137,17 +137,16 @@ def row_of(example: TrainingExample, adapter: AdapterRef | None) -> Row:
 
 @pytest.mark.long
 def test_a_pretraining_lowers_its_loss_and_goes_on_from_its_checkpoint_as_if_unbroken(tmp_path: Path) -> None:
-    settings = Settings(steps=100, tokens=2000, checkpoint_seconds=1e9)
+    settings = Settings(steps=50, tokens=2000, checkpoint_seconds=1e9)
     unbroken = pretrain(tmp_path / "unbroken", settings)
-    begun = pretrain(tmp_path / "broken", settings, stop_after=50)
+    begun = pretrain(tmp_path / "broken", settings, stop_after=25)
     assert (tmp_path / "broken" / CHECKPOINT).is_file()
     resumed = pretrain(tmp_path / "broken", settings)
     assert not (tmp_path / "broken" / CHECKPOINT).exists()
     assert [*begun, *resumed] == pytest.approx(unbroken, abs=1e-3)
-    assert unbroken[-1] < unbroken[0] / 2
+    assert unbroken[-1] < 0.7 * unbroken[0]
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("unbroken", "broken")]
     assert all(torch.allclose(weights[0][name].float(), weights[1][name].float(), atol=1e-2) for name in weights[0])
-    other = Settings(steps=50, tokens=2000)
-    pretrain(tmp_path / "other", settings, stop_after=25)
+    pretrain(tmp_path / "other", settings, stop_after=1)
     with pytest.raises(ValueError, match="other settings"):
-        pretrain(tmp_path / "other", other)
+        pretrain(tmp_path / "other", Settings(steps=51, tokens=2000))
