@@ -25,6 +25,7 @@ from adapters.kinds import AdapterFiles, interpret
 _MAX_CONFIG_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 16 * 1024**2
 _NUMBER_FORMATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_HASHED_BESIDE = 256 * 1024  # bytes from which on a second thread is worth its start
 _NO_EFFECT = 1e-5  # of the largest output; below it a difference is rounding
 
 
@@ -39,13 +40,20 @@ def read_adapter(folder: Path, sha256: str | None = None) -> AdapterFiles:
     """
     config = read_config(folder)
     content = _read_weights(folder / ADAPTER_WEIGHTS, sha256)
+    if sha256 is None or len(content) < _HASHED_BESIDE:
+        _refuse_other(sha256, hashlib.sha256(content).hexdigest() if sha256 is not None else None)
+        return interpret(config, _tensors_of(content))
     with ThreadPoolExecutor(1) as beside:  # hashing takes as long as all the rest, and lets other threads run
-        digest = beside.submit(lambda: hashlib.sha256(content).hexdigest()) if sha256 is not None else None
+        digest = beside.submit(lambda: hashlib.sha256(content).hexdigest())
         try:
             return interpret(config, _tensors_of(content))
         finally:
-            if digest is not None and digest.result() != sha256:
-                raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
+            _refuse_other(sha256, digest.result())
+
+
+def _refuse_other(wanted: str | None, found: str | None) -> None:
+    if found != wanted:
+        raise InvalidAdapter("format", "The adapter's weights on disk are not the ones that were registered.")
 
 
 def check_fits(

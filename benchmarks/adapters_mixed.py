@@ -14,7 +14,7 @@ import argparse
 import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -42,7 +42,7 @@ from benchmarks.language_models import (
     save_model,
     shapes,
 )
-from benchmarks.measure import Spread, interleaved, report, timed
+from benchmarks.measure import Spread, interleaved, processor_time, report, timed
 
 DISTINCT = (1, 2, 4, 8, 16, 32)
 _ENDS = (1, 32)  # the K of models that take long
@@ -75,11 +75,22 @@ class Measured:
         return Spread.of([b / a for a, b in zip(self.seconds[way], self.seconds[other], strict=True)])
 
 
-def measure(shape: Shape, load: Load, distinct: Sequence[int], peers_at: Sequence[int], turns: int) -> Measured:
+def measure(
+    shape: Shape,
+    load: Load,
+    distinct: Sequence[int],
+    peers_at: Sequence[int],
+    turns: int,
+    *,
+    few: bool = False,
+    clock: Callable[[Callable[[], object]], float] = timed,
+) -> Measured:
     """Every way, turn by turn.
 
     Args:
         distinct: the K at which the engine is measured; ``peers_at``: those at which others are.
+        few: of the others only peft's mixed batch.
+        clock: what a second is.
     """
     most = min(max(distinct), shape.rows)
     with tempfile.TemporaryDirectory(prefix="lorebase-bench-") as folder:
@@ -90,17 +101,18 @@ def measure(shape: Shape, load: Load, distinct: Sequence[int], peers_at: Sequenc
         made: dict[str, Way] = {
             "ours": OurEngine(model, adapters, rows=shape.rows),
             "peft adapter_names": PeftMixedBatch(model, adapters),
-            "peft set_adapter": PeftInTurn(model, adapters),
-            "generate, padded": PaddedGenerate(model),
-            "generate_batch": ContinuousBatching(model),
         }
-        if importlib.util.find_spec("polylora"):
+        if not few:
+            made["peft set_adapter"] = PeftInTurn(model, adapters)
+            made["generate, padded"] = PaddedGenerate(model)
+            made["generate_batch"] = ContinuousBatching(model)
+        if not few and importlib.util.find_spec("polylora"):
             made["polylora"] = PolyLora(model, adapters, rank=load.rank, targets=load.targets)
 
         def work(way: str, k: int | None, tokens: int | None = None) -> float:
             chosen = [None if k is None else i % k for i in range(shape.rows)]
             out = lengths if tokens is None else [tokens] * shape.rows
-            return timed(lambda: made[way].generate(prompts, chosen, out))
+            return clock(lambda: made[way].generate(prompts, chosen, out))
 
         ways: dict[str, Callable[[], float]] = {"ours, base": partial(work, "ours", None)}
         ways["ours, base, prompts only"] = partial(work, "ours", None, 1)
@@ -109,8 +121,9 @@ def measure(shape: Shape, load: Load, distinct: Sequence[int], peers_at: Sequenc
             for peer in ("peft adapter_names", "peft set_adapter", "polylora"):
                 if peer in made and k in peers_at:
                     ways[f"{peer}, K={k}"] = partial(work, peer, k)
-        ways["generate, padded, base"] = partial(work, "generate, padded", None)
-        ways["generate_batch, base"] = partial(work, "generate_batch", None)
+        for peer in ("generate, padded", "generate_batch"):
+            if peer in made:
+                ways[f"{peer}, base"] = partial(work, peer, None)
         try:
             for way in ways.values():
                 way()  # first calls make thread pools and buffers
@@ -157,21 +170,37 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less than a minute: a 3M model, K = 1 and 32, once")
     parser.add_argument("--repeats", type=int, help="turns (default: 5, quick: 3)")
     parser.add_argument("--models", default=None, help=f"of {', '.join(known)}, by comma (default: 20M,135M,0.5B)")
+    parser.add_argument("--few", action="store_true", help="K = 1 and 32 only, and of the others only peft at 32")
+    parser.add_argument("--rows", type=int, help="requests at once (default: 32; 0.5B: 8)")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="measure that, not the clock: for a busy machine, with one thread"
+    )
     given = parser.parse_args()
+    if given.processor_time:
+        torch.set_num_threads(1)
+    clock = processor_time if given.processor_time else timed
     names = (given.models or ("3M" if given.quick else "20M,135M,0.5B")).split(",")
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(known)}")
     turns = given.repeats or (3 if given.quick else 5)
     lines: list[tuple[str, str, str]] = []
-    result: dict[str, Any] = {"threads": torch.get_num_threads(), "turns": turns, "models": {}}
+    result: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "turns": turns,
+        "time": "processor" if given.processor_time else "clock",
+        "models": {},
+    }
     for name in names:
-        shape = known[name]
-        whole = name == "20M" and not given.quick
-        found = measure(shape, RAG, DISTINCT if whole else _ENDS, DISTINCT if whole else _ENDS, turns)
+        shape = known[name] if given.rows is None else replace(known[name], rows=given.rows)
+        distinct = DISTINCT if name == "20M" and not given.quick and not given.few else _ENDS
+        distinct = tuple(k for k in distinct if k <= shape.rows) if given.rows else distinct
+        distinct = (*distinct, shape.rows) if given.rows and shape.rows not in distinct else distinct
+        peers_at = distinct[-1:] if given.few else distinct
+        found = measure(shape, RAG, distinct, peers_at, turns, few=given.few, clock=clock)
         lines += rows_of(shape, RAG, found)
         result["models"][name] = result_of(found)
     smallest = known[names[0]]
-    decode = measure(smallest, DECODE, _ENDS, _ENDS, turns)
+    decode = measure(smallest, DECODE, _ENDS, _ENDS[-1:] if given.few else _ENDS, turns, few=given.few, clock=clock)
     lines += rows_of(smallest, DECODE, decode)
     most = max(decode.bounds)
     result["decode_vs_peft"] = round(decode.ratio(f"ours, K={most}", f"peft adapter_names, K={most}").median, 3)

@@ -93,6 +93,14 @@ def interleaved(ways: Mapping[str, Callable[[], float]], turns: int) -> dict[str
     return figures
 
 
+def processor_time(work: Callable[[], object]) -> float:
+    """Processor seconds of the whole process that ``work`` takes: for a machine that is busy with other work, where a
+    clock tells mostly of that. Threads that only wait for one another are counted too, so measure with one."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
 def report(title: str, rows: Sequence[tuple[str, str, str]], bound: str, result: Mapping[str, Any]) -> None:
     """Print a table, the bound to keep, and the result as the last line: one JSON object."""
     table = Table(title=title, caption=bound, title_justify="left", caption_justify="left")

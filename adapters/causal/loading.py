@@ -67,6 +67,7 @@ def virtual_tokens_of(adapter: AdapterRef) -> int:
         return 0
 
 
+@lru_cache(4096)
 def is_whole(adapter: AdapterRef) -> bool:
     """Whether an adapter is a whole model, by its config."""
     try:

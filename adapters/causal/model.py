@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,11 @@ class CausalModel:
     vocabulary: int
     encoder_decoder: bool = False
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         return torch.device(self.model.device)
 
-    @property
+    @cached_property  # the model looks through its layers for it, and every step asks
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = self.model.dtype
         return dtype
