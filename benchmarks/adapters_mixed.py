@@ -192,7 +192,7 @@ def main() -> None:
     }
     for name in names:
         shape = known[name] if given.rows is None else replace(known[name], rows=given.rows)
-        distinct = DISTINCT if name == "20M" and not given.quick and not given.few else _ENDS
+        distinct: tuple[int, ...] = DISTINCT if name == "20M" and not given.quick and not given.few else _ENDS
         distinct = tuple(k for k in distinct if k <= shape.rows) if given.rows else distinct
         distinct = (*distinct, shape.rows) if given.rows and shape.rows not in distinct else distinct
         peers_at = distinct[-1:] if given.few else distinct

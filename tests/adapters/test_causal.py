@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,15 +37,6 @@ ROWS = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """A model this small is slowed down by a second thread, most of all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_llama(tmp_path_factory.mktemp("llama"))
@@ -58,14 +49,6 @@ def adapters(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ada
         make_lora(model, folder / "one", seed=1),
         make_lora(model, folder / "two", seed=2, rank=8, targets=("q_proj", "down_proj"), use_rslora=True),
     )
-
-
-@pytest.fixture
-def engine(model: Path) -> Iterator[CausalEngine]:
-    engine = CausalEngine(model)
-    engine.load()
-    yield engine
-    engine.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +26,6 @@ from tests.adapters.tiny_llama import make_lora, tiny_tokenizer
 from tests.adapters.tiny_t5 import make_tiny_t5
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_t5(tmp_path_factory.mktemp("t5"))
@@ -48,14 +40,6 @@ def adapters(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Adap
         make_lora(model, folder / "one", seed=1, targets=("q", "v"), scale=1.0),
         make_lora(model, folder / "two", seed=2, rank=8, targets=everything, scale=1.0, use_dora=True),
     ]
-
-
-@pytest.fixture
-def engine(model: Path) -> Iterator[CausalEngine]:
-    engine = CausalEngine(model)
-    engine.load()
-    yield engine
-    engine.close()
 
 
 class TestContract(EngineContract):

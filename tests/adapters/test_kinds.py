@@ -57,14 +57,6 @@ GPT2 = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make_adapter(model: Any, config: Any, folder: Path, seed: int = 1) -> Any:
     """Save an adapter by plain peft; the peft model that computes with it."""
     torch.manual_seed(seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +17,6 @@ from tests.adapters.engine_contract import Heard, ask, held, same
 from tests.adapters.test_causal import ROWS
 from tests.adapters.test_causal_runner import BUDGET, FAMILIES, Row, Tuned, as_base, assert_close, make_model, prompt_of
 from tests.adapters.tiny_llama import make_lora, make_tiny_llama
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

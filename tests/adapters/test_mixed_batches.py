@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,14 +24,6 @@ from tests.adapters.test_causal_runner import BUDGET, FAMILIES, Row, as_base, ma
 
 LINEARS = linear_shapes(make_model(FAMILIES["llama"]))
 CLOSE = 1e-4  # of the largest score, in float32
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @st.composite
