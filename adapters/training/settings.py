@@ -36,6 +36,9 @@ class TrainingConfig:
         schedule: the learning rate over the run: points (share of the steps, share of ``learning_rate``), joined by
             straight lines.
         beta: how closely DPO and KTO keep to the base.
+        strength: how far of the way from the base to what was learned the result lies, in its weights, up to 1. Less
+            than all of it keeps much of what the base knew, at little cost or none (Wortsman et al. 2022, "Robust
+            fine-tuning of zero-shot models").
     """
 
     method: Method = "lora"
@@ -56,12 +59,14 @@ class TrainingConfig:
     hidden_dropout: float = 0.1
     lora_dropout: float = 0.0
     beta: float = 0.1
+    strength: float = 1.0
     seed: int = 0
     checkpoint_every: int = 200
 
 
-# A few draws over look-alike paragraphs keep what the reader knows about abstaining.
-READER_ADAPTER = TrainingConfig(batch_size=8, warmup_steps=20, lookalike_share=0.05)
+# A few draws over look-alike paragraphs keep what the reader knows about abstaining; the strength, what it knows of
+# other texts.
+READER_ADAPTER = TrainingConfig(batch_size=8, warmup_steps=20, lookalike_share=0.05, strength=0.7)
 LANGUAGE_MODEL_ADAPTER = TrainingConfig(batch_size=8, warmup_steps=20, max_length=1024, epochs=3.0)
 
 
@@ -81,6 +86,10 @@ def config_of(given: Mapping[str, Any], *, generates: bool) -> TrainingConfig:
             "ia3 or full, or set LOREBASE_MODEL to a language model."
         )
     defaults = LANGUAGE_MODEL_ADAPTER if generates else READER_ADAPTER
+    if method == "p_tuning" and given.get("strength", 1.0) < 1:
+        raise InvalidTrainingData(
+            "strength: p_tuning's tokens are made by a network, and go all the way. Leave it out."
+        )
     rank = given.get("rank", defaults.rank)
     config = replace(
         defaults, method=method, alpha=2 * rank, learning_rate=_LEARNING_RATES.get(method, defaults.learning_rate)

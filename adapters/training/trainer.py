@@ -13,7 +13,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -173,6 +173,7 @@ def train_adapter(
         _load_weights(adapted, start)
     network = adapted.model.train()
     trainable = [p for p in network.parameters() if p.requires_grad]
+    begun = {n: tensor.detach().clone() for n, tensor in adapted.state().items()} if config.strength < 1 else {}
     optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
     per_epoch = math.ceil(len(task) / config.batch_size)
     steps = max(1, round(config.epochs * per_epoch))
@@ -202,11 +203,24 @@ def train_adapter(
         if now < steps and (now % config.checkpoint_every == 0 or moment - saved > checkpoint_seconds):
             _save_checkpoint(output, settings, now, before + moment - started, adapted, optimizer)
             saved = time.monotonic()
+    if config.strength < 1:
+        adapted.restore(part_way(begun, adapted.state(), config.strength))
     adapted.save(output)
     seconds = before + time.monotonic() - started
     for leftover in ("README.md", _CHECKPOINT):
         (output / leftover).unlink(missing_ok=True)
     return Trained(output, steps, sum(p.numel() for p in trainable), mean, seconds)
+
+
+def part_way(
+    begun: Mapping[str, torch.Tensor], learned: Mapping[str, torch.Tensor], strength: float
+) -> dict[str, torch.Tensor]:
+    """Trained tensors a part of the way from where they began to where they ended. Of low-rank products only B goes
+    part of the way, which takes B·A, and so the weights, exactly there."""
+    return {
+        name: end if "lora_A" in name else torch.lerp(begun[name].float(), end.float(), strength).to(end.dtype)
+        for name, end in learned.items()
+    }
 
 
 def keep_freed_memory() -> None:

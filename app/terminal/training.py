@@ -28,6 +28,7 @@ Targets = Annotated[str | None, typer.Option(help="Layers to adapt: qv, attentio
 Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the data.")]
 LearningRate = Annotated[float | None, typer.Option(min=0.0, max=1.0)]
 BatchSize = Annotated[int | None, typer.Option(min=1, max=256)]
+Strength = Annotated[float | None, typer.Option(min=0.01, max=1.0, help="Up to 1; less keeps more of the base.")]
 
 
 @group.command()
@@ -44,6 +45,7 @@ def job(
     epochs: Epochs = None,
     learning_rate: LearningRate = None,
     batch_size: BatchSize = None,
+    strength: Strength = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything drawn.")] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Let the new version answer at once.")] = False,
 ) -> None:
@@ -53,7 +55,7 @@ def job(
     wanted = session.client.upload_dataset(file).id if file is not None else str(dataset)
     begun = session.client.train(
         adapter, wanted, method=method, objective=objective, rank=rank, targets=targets, epochs=epochs,
-        learning_rate=learning_rate, batch_size=batch_size, seed=seed,
+        learning_rate=learning_rate, batch_size=batch_size, strength=strength, seed=seed,
     )  # fmt: skip
     for warning in begun.warnings:
         session.output.note(warning, "yellow")
@@ -95,6 +97,7 @@ def train_adapter(
     epochs: Epochs = None,
     learning_rate: LearningRate = None,
     batch_size: BatchSize = None,
+    strength: Strength = None,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
 ) -> None:
     """Train an adapter here, without a service, on the model of LOREBASE_MODEL."""
@@ -109,6 +112,7 @@ def train_adapter(
             "epochs": epochs,
             "learning_rate": learning_rate,
             "batch_size": batch_size,
+            "strength": strength,
             "seed": seed,
         }
         wanted = _one_of(OBJECTIVES, objective, "--objective")

@@ -156,7 +156,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: P
         if progress.step == 5:
             raise Interrupted
 
-    config = TrainingConfig(rank=2, epochs=4, batch_size=8, hidden_dropout=0.0, checkpoint_every=2)
+    config = TrainingConfig(rank=2, epochs=4, batch_size=8, hidden_dropout=0.0, checkpoint_every=2, strength=0.5)
     whole = train_reader_adapter(load_reader_base(), questions(), tmp_path / "whole", config)
     with pytest.raises(Interrupted):
         train_reader_adapter(
@@ -167,6 +167,23 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(tmp_path: P
     parts = train_reader_adapter(load_reader_base(), questions(), tmp_path / "parts", config)
     one, other = (load_file(run.folder / "adapter_model.safetensors") for run in (whole, parts))
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+@pytest.mark.model
+def test_half_the_strength_is_half_the_way_in_the_weights(tmp_path: Path) -> None:
+    config = TrainingConfig(rank=2, epochs=1, batch_size=8, hidden_dropout=0.0)
+    base = {f"qa_outputs.{n}": p.detach().clone() for n, p in load_reader_base().model.qa_outputs.named_parameters()}
+    runs = [
+        train_reader_adapter(load_reader_base(), questions(), tmp_path / str(n), replace(config, strength=strength))
+        for n, strength in enumerate((1.0, 0.5))
+    ]
+    whole, half = (load_file(run.folder / "adapter_model.safetensors") for run in runs)
+    for name, tensor in whole.items():
+        if "qa_outputs" in name:
+            began = base[name.removeprefix("base_model.model.")]
+            assert torch.allclose(half[name], (began + tensor) / 2, atol=1e-6)
+        else:
+            assert torch.allclose(half[name], tensor if "lora_A" in name else tensor / 2, atol=1e-6)
 
 
 def test_a_set_without_answers_cannot_be_learned_from(tmp_path: Path) -> None:
