@@ -130,6 +130,16 @@ class TaskStore:
             row = connection.execute(f"SELECT {_COLUMNS} FROM tasks WHERE job_id = ?", (job_id,)).fetchone()  # noqa: S608
         return _task(row) if row else None
 
+    def of_kind(self, kind: JobKind, limit: int, after: str | None = None) -> list[Task]:
+        """Tasks of a kind, the newest first; ``after``: those that are older than this job's."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM tasks JOIN jobs ON id = job_id WHERE tasks.kind = ?1 AND "  # noqa: S608
+                "(?2 IS NULL OR number < (SELECT number FROM jobs WHERE id = ?2)) ORDER BY number DESC LIMIT ?3",
+                (kind, after, limit),
+            ).fetchall()
+        return [_task(row) for row in rows]
+
     def next(self, kinds: Collection[JobKind]) -> Task | None:
         """The oldest unfinished task of these kinds."""
         with self._database.read() as connection:

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from adapters.errors import InvalidTrainingData
 from adapters.squad import normalize_answer
 from adapters.template import Passage
+from adapters.training.chat_format import plain_fields
 
 Objective = Literal["sft", "dpo", "kto"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
@@ -34,6 +35,7 @@ _WORDS_OF_ENGLISH = re.compile(
     re.IGNORECASE,
 )
 _ENGLISH_SHARE = 0.3
+_IDEOGRAPHS = "\u2e80"  # from here on scripts without spaces, and Korean
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def parse_examples(name: str, content: bytes) -> list[TrainingExample]:
     """The examples of a file: SQuAD JSON (an object with ``data``), or JSON Lines with an example on each line.
 
     A line holds ``question`` and, as far as known, ``answer`` or ``answers`` (or ``unanswerable: true``), ``passage``
-    or ``passages`` (texts, or objects with ``text`` and ``title``), ``document``, ``rejected``, ``rating`` (1 or -1).
+    or ``passages`` (texts, or objects with ``text`` and ``title``), ``document``, ``rejected``, ``rating`` (1 or -1);
+    or it is in OpenAI's chat or preference format.
 
     Raises:
         InvalidTrainingData: the message says line and field.
@@ -178,7 +181,7 @@ def _of_line(name: str, number: int, line: str) -> TrainingExample:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InvalidTrainingData(f"{where}: not a JSON object: {error}") from error
-    fields = _object(fields, where)
+    fields = plain_fields(_object(fields, where), where)
     if unknown := sorted(set(fields) - _FIELDS):
         raise InvalidTrainingData(
             f"{where}, field {unknown[0][:80]!r}: not known. Fields are {', '.join(sorted(_FIELDS))}."
@@ -346,10 +349,15 @@ def find_answer(passage: str, answer: str) -> int:
         start = text.find(sought)
         while start >= 0:
             end = start + len(sought)
-            if not (
-                (start and text[start - 1].isalnum() and sought[0].isalnum())
-                or (end < len(text) and text[end].isalnum() and sought[-1].isalnum())
-            ):
+            torn = (start and _in_a_word(text[start - 1], sought[0])) or (
+                end < len(text) and _in_a_word(sought[-1], text[end])
+            )
+            if not torn:
                 return start
             start = text.find(sought, start + 1)
     return -1
+
+
+def _in_a_word(left: str, right: str) -> bool:
+    """Whether two neighbours belong to one word; Chinese and Japanese have no space between words."""
+    return left.isalnum() and right.isalnum() and max(left, right) < _IDEOGRAPHS

@@ -9,13 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from adapters.errors import InvalidTrainingData
-from adapters.training import Objective, TrainingExample, check_examples, parse_examples
+from app.dataset_upload import store_upload
 from app.datasets import Dataset, check_dataset_name
 from app.routes.dependencies import CurrentService, CurrentWorkspace, Limit, Offset, ReadyEngine
 from app.routes.jobs import job_response
 from app.schemas import JobResponse
 from app.training_schemas import BuildRequest, DatasetName, DatasetPage, DatasetResponse, JudgeRequest
-from app.workspace import Workspace
 
 router = APIRouter(prefix="/datasets", tags=["training"])
 
@@ -31,7 +30,7 @@ async def upload(
     """Store a training set, checked line by line. The same content again answers the set that is there."""
     content = await file.read()
     dataset, is_new = await asyncio.to_thread(
-        _store, workspace, file.filename or "file", content, name, service.generates
+        store_upload, workspace, file.filename or "file", content, name, generates=service.generates
     )
     if not is_new:
         response.status_code = 200
@@ -102,20 +101,6 @@ async def remove(dataset: str, workspace: CurrentWorkspace) -> Response:
     """Forget a training set. Versions trained on it keep its hash; a training that has begun goes on."""
     await asyncio.to_thread(workspace.datasets.delete, dataset)
     return Response(status_code=204)
-
-
-def _store(workspace: Workspace, file: str, content: bytes, name: str | None, generates: bool) -> tuple[Dataset, bool]:
-    found = parse_examples(file, content)
-    return workspace.datasets.add(found, name, "upload", _warnings(workspace, found, generates))
-
-
-def _warnings(workspace: Workspace, found: list[TrainingExample], generates: bool) -> list[str]:
-    """What a training on the set would say; where it would refuse the set, that. Storing it is no harm."""
-    objective: Objective = "dpo" if any(e.rejected for e in found) else "kto" if any(e.rating for e in found) else "sft"
-    try:
-        return check_examples(found, objective, quotes=not generates, english=workspace.english_only)[1]
-    except InvalidTrainingData as error:
-        return [f"A training on this set is refused: {error}"]
 
 
 def _response(dataset: Dataset, *, duplicate: bool = False) -> DatasetResponse:
