@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         Turn,
         check_template,
     )
-    from adapters.trial import AdapterEvent, Trial
+    from adapters.trial import AdapterEvent, EventKind, Trial
 
 # peft imports bitsandbytes where it is installed, which complains of a faster kernel that lies on the hub.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -73,7 +73,7 @@ _HOME = {
         "BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection", "check_name", "pinned_in",
         "registered_in",
     ],
-    "adapters.trial": ["AdapterEvent", "Trial"],
+    "adapters.trial": ["AdapterEvent", "EventKind", "Trial"],
     "adapters.template": [
         "ABSTENTION", "DEFAULT_TEMPLATE", "Example", "Passage", "PromptTemplate", "Turn", "check_template",
     ],
@@ -100,6 +100,7 @@ __all__ = [
     "Engine",
     "EngineStatus",
     "Event",
+    "EventKind",
     "Example",
     "Failed",
     "Lineage",

@@ -1,26 +1,31 @@
-"""What an adapter version was made of: recorded once, when a training run ends, and never changed.
+"""What an adapter version was made of: recorded once, when a version is registered, and never changed.
 
-Knows names, hashes and figures; knows no models and no jobs. An uploaded version has none: nothing is known of it.
+Knows names, hashes and figures; knows no models and no jobs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+Origin = Literal["trained", "imported", "uploaded"]
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a trained version comes from.
+    """Where a version comes from. What is not known of an uploaded one is None, or empty.
 
     Attributes:
+        origin: ``trained`` here; ``imported`` with the record of another service's export, whose word is taken for it;
+            or ``uploaded``, so that only its own files tell of it.
         method: how the weights were adapted, such as ``lora``.
         objective: what was learned, such as ``sft``.
         parameters: every hyper-parameter of the run, by name.
         dataset: the set's id, or ``feedback``.
         data_sha256: hash of the very examples that were trained on.
         documents: ids of the documents that the examples were taken from, as far as known.
+        document_sha256: hash of each of these documents' content at that time, by id.
         base: the base model as adapters name it.
         base_fingerprint: hash of the base weights.
         code_version: version of the code that trained.
@@ -33,21 +38,23 @@ class Lineage:
     """
 
     method: str
-    objective: str
-    parameters: Mapping[str, Any]
-    seed: int
-    dataset: str
-    data_sha256: str
-    base: str
-    base_fingerprint: str
-    code_version: str
-    examples: int
-    steps: int
-    trainable: int
-    seconds: float
-    final_loss: float
-    job_id: str
-    documents: tuple[str, ...] = field(default=())
+    objective: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    dataset: str | None = None
+    data_sha256: str | None = None
+    base: str | None = None
+    base_fingerprint: str | None = None
+    code_version: str | None = None
+    examples: int | None = None
+    steps: int | None = None
+    trainable: int | None = None
+    seconds: float | None = None
+    final_loss: float | None = None
+    job_id: str | None = None
+    documents: tuple[str, ...] = ()
+    document_sha256: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = "trained"
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Lineage:

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -184,8 +184,10 @@ class AdapterRegistry:
             TooManyVersions
         """
         check_name(name)
-        if lineage is not None and (made := self.made_by(name, lineage.job_id)) is not None:
-            return made
+        if lineage is not None and lineage.job_id is not None and lineage.origin == "trained":
+            made = self.made_by(name, lineage.job_id)
+            if made is not None:
+                return made
         self.refuse_over(most)
         folder = self._folder / uuid.uuid4().hex
         folder.mkdir()
@@ -238,7 +240,8 @@ class AdapterRegistry:
         with self._lock:
             adapter = self._adapters.get(name)
             versions = adapter.versions.values() if adapter is not None else ()
-            return next((v for v in versions if v.lineage is not None and v.lineage.job_id == job_id), None)
+            lineages = ((version, version.lineage) for version in versions)
+            return next((v for v, of in lineages if of and of.origin == "trained" and of.job_id == job_id), None)
 
     def promote(self, name: str, number: int | str, reason: str = "") -> AdapterVersion:
         """Make a version the active one; a trial of it ends. Raises UnknownAdapter."""
@@ -267,6 +270,40 @@ class AdapterRegistry:
                 adapter.trial = None
             self._write(name)
             return adapter.versions[adapter.active]
+
+    def withdraw(self, name: str, unfit: Collection[int], reason: str) -> None:
+        """Let versions serve no more: a trial of one ends, and an active one gives its place to the last version before
+        it that may serve, or to none. What may not serve is no longer there to roll back to.
+
+        Raises:
+            UnknownAdapter: no such adapter.
+        """
+        with self._lock:
+            adapter = self._get(name)
+            history = [version for version in adapter.history if version not in unfit]
+            if adapter.trial is not None and (adapter.trial.version in unfit or adapter.active in unfit):
+                adapter.note("trial_ended", adapter.trial.version, adapter.active, reason)
+                adapter.trial = None
+            elif adapter.active not in unfit and history == adapter.history:
+                return
+            if adapter.active in unfit:
+                before, adapter.active = adapter.active, history.pop() if history else None
+                if adapter.active is None:
+                    assert before is not None  # noqa: S101 - what is among the unfit is a number
+                    adapter.note("withdrawn", before, before, reason)
+                else:
+                    adapter.note("rolled_back", adapter.active, before, reason)
+            adapter.history = history
+            self._write(name)
+
+    def note(self, name: str, kind: EventKind, version: int, reason: str) -> None:
+        """Keep that something happened to a version, once: the same is not noted again. Raises UnknownAdapter."""
+        with self._lock:
+            adapter = self._get(name)
+            if any((e.kind, e.version, e.reason) == (kind, version, reason) for e in adapter.events):
+                return
+            adapter.note(kind, version, adapter.active, reason)
+            self._write(name)
 
     def try_out(self, name: str, number: int, percent: float, mode: TrialMode) -> Adapter:
         """Put a version on trial beside the active one, instead of any other; 0 percent ends the trial.

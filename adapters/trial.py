@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 TrialMode = Literal["canary", "shadow"]
-EventKind = Literal["promoted", "rolled_back", "trial_started", "trial_ended", "trial_rolled_back", "version_deleted"]
+EventKind = Literal[
+    "promoted", "rolled_back", "trial_started", "trial_ended", "trial_rolled_back", "version_deleted", "tainted",
+    "withdrawn", "retraining", "not_retrained",
+]  # fmt: skip
 MOST_EVENTS = 500
 
 

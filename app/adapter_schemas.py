@@ -7,28 +7,42 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from adapters import EventKind
 from app.schemas import Request
 
 
 class LineageResponse(BaseModel):
-    """What a trained version was made of."""
+    """What a version was made of. What is not known of an uploaded one is null, or empty."""
 
+    origin: Literal["trained", "imported", "uploaded"] = Field(
+        description="`trained` here; `imported` with the record of an export; `uploaded`: only its own files tell."
+    )
     method: str
-    objective: str
+    objective: str | None
     parameters: dict[str, Any]
-    seed: int
-    dataset: str
-    data_sha256: str
-    base: str
-    base_fingerprint: str
-    code_version: str
-    examples: int
-    steps: int
-    trainable: int
-    seconds: float
-    final_loss: float
-    job_id: str
+    seed: int | None
+    dataset: str | None
+    data_sha256: str | None
+    base: str | None
+    base_fingerprint: str | None
+    code_version: str | None
+    examples: int | None
+    steps: int | None
+    trainable: int | None
+    seconds: float | None
+    final_loss: float | None
+    job_id: str | None
     documents: list[str]
+    document_sha256: dict[str, str]
+
+
+class ErasedDocument(BaseModel):
+    """A document that a version was trained on, and that is gone since. ``sha256``: of the content that is gone."""
+
+    document_id: str
+    sha256: str
+    cause: Literal["deleted", "replaced"]
+    at: datetime
 
 
 class GateResponse(BaseModel):
@@ -52,7 +66,10 @@ class AdapterVersionResponse(BaseModel):
     )
     pinned: bool = Field(False, description="Whether it stays in memory.")
     created_at: datetime
-    lineage: LineageResponse | None = Field(None, description="How it was trained here; null for an uploaded one.")
+    lineage: LineageResponse | None = Field(None, description="What it was made of; null where nothing is known.")
+    tainted: list[ErasedDocument] = Field(
+        default_factory=list, description="Documents it was trained on that are gone; `PUT /policy` says what follows."
+    )
     gate: GateResponse | None = Field(None, description="What the gate decided last; null where it was never asked.")
 
 
@@ -92,7 +109,7 @@ class AdapterEventResponse(BaseModel):
     """Something that happened; ``before``: the version that was active until then."""
 
     at: datetime
-    event: Literal["promoted", "rolled_back", "trial_started", "trial_ended", "trial_rolled_back", "version_deleted"]
+    event: EventKind
     version: int
     before: int | None
     reason: str

@@ -94,6 +94,7 @@ async def answer(
     *,
     grounded: bool = True,
     keep: bool = True,
+    warnings: tuple[str, ...] = (),
 ) -> AsyncGenerator[Retrieved | AnswerPiece | AskResponse]:
     """Answer a question: first what was retrieved, then the answer as it grows, last the whole response.
 
@@ -103,6 +104,7 @@ async def answer(
         template: how a language model is asked.
         grounded: False: retrieve nothing and let a language model answer from the conversation.
         keep: keep the answer, so that feedback can be given on it.
+        warnings: what a person should know of the selection.
     """
     began = time.perf_counter()
     if selection is not None:
@@ -139,7 +141,7 @@ async def answer(
         template=f"{template.name}@{template.version}" if template.name != BUILTIN else None,
         finish_reason=done.finish_reason,
         unknown_citations=done.unknown_marks,
-        warnings=_warnings(workspace, engine, template, request, done),
+        warnings=[*warnings, *_warnings(workspace, engine, template, request, done)],
         timings_ms={
             "retrieve": _milliseconds(retrieved - began),
             "queue": _milliseconds(done.queued_seconds),

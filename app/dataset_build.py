@@ -19,6 +19,7 @@ from adapters import Done, Engine, Event, Failed, Passage, Row
 from adapters.squad import f1_score
 from adapters.training import TrainingExample, find_answer
 from app.completion import EngineCompletion
+from app.dataset_sources import ready_documents, sources_of
 from app.datasets import Dataset
 from app.question_rules import questions_of
 from app.task_worker import Control, TaskFailed
@@ -71,10 +72,10 @@ class DatasetBuilds:
             )
         control.report("storing", done=len(documents), total=len(documents))
         name = request["name"]
-        made = workspace.datasets.add(kept[False], name, "documents", [])[0]
+        made = _store(workspace, kept[False], name)
         held: Dataset | None = None
         if kept[True]:
-            held = workspace.datasets.add(kept[True], f"{name[:54]}-held-out" if name else None, "documents", [])[0]
+            held = _store(workspace, kept[True], held_out_name(name) if name else None)
         return {
             "dataset": made.id,
             "held_out": held.id if held else None,
@@ -129,6 +130,11 @@ class DatasetBuilds:
         return f1_score(event.answer, [answer]) >= _FOUND
 
 
+def held_out_name(name: str) -> str:
+    """What the set held out beside one of this name is called."""
+    return f"{name[:54]}-held-out"
+
+
 def is_held_out(document_id: str, share: float) -> bool:
     """Whether a document is kept out of training: always the same ones, by a hash of their id."""
     return int(hashlib.sha256(document_id.encode()).hexdigest()[:8], 16) < share * 2**32
@@ -137,15 +143,14 @@ def is_held_out(document_id: str, share: float) -> bool:
 def _documents(workspace: Workspace, ids: list[str] | None) -> list[DocumentRecord]:
     if ids is not None:
         return [workspace.corpus.document(each) for each in dict.fromkeys(ids)]
-    found: list[DocumentRecord] = []
-    while True:
-        page, total = workspace.corpus.documents(_PAGE, len(found), status="ready")
-        found += page
-        if not page or len(found) >= total:
-            break
+    found = list(ready_documents(workspace.corpus))
     if not found:
         raise TaskFailed("There is no document that is ready. Ingest some first.")
     return found
+
+
+def _store(workspace: Workspace, examples: list[TrainingExample], name: str | None) -> Dataset:
+    return workspace.datasets.add(examples, name, "documents", [], sources_of(workspace.corpus, examples))[0]
 
 
 def _chunks(workspace: Workspace, document_id: str) -> Iterator[StoredChunk]:

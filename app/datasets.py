@@ -11,6 +11,7 @@ import re
 import sqlite3
 import time
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,11 +34,15 @@ DATASET_MIGRATIONS = [
         content BLOB NOT NULL,          -- JSON Lines, deflated
         created_at REAL NOT NULL
     );
-    """
+    """,
+    "ALTER TABLE datasets ADD COLUMN file TEXT",  # the name of the file it came in
+    "ALTER TABLE datasets ADD COLUMN sources TEXT NOT NULL DEFAULT '[]'",  # JSON: [[document id, sha256, [example]]]
 ]
 MOST_DATASETS = 1000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_COLUMNS = "id, name, source, sha256, examples, answered, with_passages, documents, bytes, warnings, created_at"
+_COLUMNS = (
+    "id, name, source, sha256, examples, answered, with_passages, documents, bytes, warnings, created_at, sources, file"
+)
 Source = Literal["upload", "documents", "feedback", "judged"]
 
 
@@ -62,6 +67,20 @@ class TooManyDatasets(DatasetError):
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetSource:
+    """A document of the tenant that examples come from.
+
+    Attributes:
+        sha256: hash of its content at that time.
+        examples: which ones, counted from 0.
+    """
+
+    document_id: str
+    sha256: str
+    examples: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """A stored set.
 
@@ -70,6 +89,8 @@ class Dataset:
         with_passages: examples that bring their passages.
         documents: different documents that examples name.
         bytes: size as JSON Lines.
+        sources: the tenant's documents that examples come from, as far as known.
+        file: the name of the file it came in.
     """
 
     id: str
@@ -83,6 +104,8 @@ class Dataset:
     bytes: int
     warnings: list[str]
     created_at: float
+    sources: tuple[DatasetSource, ...] = ()
+    file: str | None = None
 
 
 def check_dataset_name(name: str) -> None:
@@ -101,7 +124,13 @@ class DatasetStore:
         self._database = database
 
     def add(
-        self, examples: list[TrainingExample], name: str | None, source: Source, warnings: list[str]
+        self,
+        examples: list[TrainingExample],
+        name: str | None,
+        source: Source,
+        warnings: list[str],
+        sources: Iterable[DatasetSource] = (),
+        file: str | None = None,
     ) -> tuple[Dataset, bool]:
         """Store a set; the set, and whether it is new. The same content again is the set that is there.
 
@@ -124,11 +153,15 @@ class DatasetStore:
             bytes=len(content),
             warnings=warnings,
             created_at=time.time(),
+            sources=tuple(sources),
+            file=file,
         )
         with self._database.write() as connection:
             there = _get(connection, dataset.id)
+            if there is not None:
+                _note_sources(connection, there, dataset.sources)
             if there is not None and name in (None, there.name):
-                return there, False
+                return _known(_get(connection, there.id)), False
             if name is not None and (other := _get(connection, name)) is not None and other.id != dataset.id:
                 raise DatasetExists(f"Another data set is called {name!r}. Delete it first, or choose another name.")
             if there is not None:
@@ -137,14 +170,19 @@ class DatasetStore:
             if connection.execute("SELECT count(*) FROM datasets").fetchone()[0] >= MOST_DATASETS:
                 raise TooManyDatasets(f"There are {MOST_DATASETS} data sets already; delete some first.")
             connection.execute(
-                f"INSERT INTO datasets ({_COLUMNS}, content) VALUES ({', '.join('?' * 12)})",  # noqa: S608
+                f"INSERT INTO datasets ({_COLUMNS}, content) VALUES ({', '.join('?' * 14)})",  # noqa: S608
                 (
                     dataset.id, name, source, sha256, dataset.examples, dataset.answered, dataset.with_passages,
                     dataset.documents, dataset.bytes, json.dumps(warnings), dataset.created_at,
-                    zlib.compress(content),
+                    _sources_json(dataset.sources), file, zlib.compress(content),
                 ),
             )  # fmt: skip
         return dataset, True
+
+    def note_sources(self, dataset_id: str, sources: Iterable[DatasetSource]) -> None:
+        """Keep further documents that examples of a set come from. Raises UnknownDataset."""
+        with self._database.write() as connection:
+            _note_sources(connection, _known(_get(connection, dataset_id)), sources)
 
     def get(self, id_or_name: str) -> Dataset:
         """A set by its id or name. Raises UnknownDataset."""
@@ -199,4 +237,17 @@ def _known(dataset: Dataset | None) -> Dataset:
 
 def _dataset(row: sqlite3.Row) -> Dataset:
     fields: dict[str, Any] = dict(row)
-    return Dataset(**{**fields, "warnings": json.loads(fields["warnings"])})
+    sources = tuple(DatasetSource(of, sha256, tuple(which)) for of, sha256, which in json.loads(fields["sources"]))
+    return Dataset(**{**fields, "warnings": json.loads(fields["warnings"]), "sources": sources})
+
+
+def _note_sources(connection: sqlite3.Connection, dataset: Dataset, further: Iterable[DatasetSource]) -> None:
+    joined: dict[tuple[str, str], set[int]] = {}
+    for each in (*dataset.sources, *further):
+        joined.setdefault((each.document_id, each.sha256), set()).update(each.examples)
+    sources = [DatasetSource(*of, tuple(sorted(which))) for of, which in joined.items()]
+    connection.execute("UPDATE datasets SET sources = ? WHERE id = ?", (_sources_json(sources), dataset.id))
+
+
+def _sources_json(sources: Iterable[DatasetSource]) -> str:
+    return json.dumps([[each.document_id, each.sha256, each.examples] for each in sources])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from app.life.gate import MARGIN, TOLERANCE
 from app.life.question_sets import MOST_QUESTIONS
 from app.schemas import Collection, Page, Request, TopK
 
@@ -70,8 +71,8 @@ class EvaluateRequest(QuestionSet):
 
 
 class GateRequest(QuestionSet):
-    margin: float = Field(0.0, ge=0, le=100, description="F1 points it must be better by, beyond chance.")
-    tolerance: float = Field(3.0, ge=0, le=100, description="F1 points it may lose on the general set.")
+    margin: float = Field(MARGIN, ge=0, le=100, description="F1 points it must be better by, beyond chance.")
+    tolerance: float = Field(TOLERANCE, ge=0, le=100, description="F1 points it may lose on the general set.")
     promote: bool = Field(True, description="Promote it when it passes.")
 
 

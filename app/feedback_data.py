@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from adapters import Passage
 from adapters.errors import InvalidTrainingData
 from adapters.training import TrainingExample
+from app.dataset_sources import sources_of
 from app.datasets import Dataset
 from app.life.answers import RatedAnswer
 from app.workspace import Workspace
@@ -28,7 +29,7 @@ def feedback_set(workspace: Workspace) -> Dataset:
             "There is no feedback with its texts to train on. Rate answers or correct them (POST /feedback), with "
             "answers kept (PUT /policy), and try again."
         )
-    return workspace.datasets.add(examples, None, "feedback", [])[0]
+    return workspace.datasets.add(examples, None, "feedback", [], sources_of(workspace.corpus, examples))[0]
 
 
 def feedback_examples(rated: Iterable[RatedAnswer]) -> list[TrainingExample]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
+from app.life.policy import OnErasure
 from app.schemas import AdapterUsed, Page, Request
 
 
@@ -87,6 +88,7 @@ class PolicyResponse(BaseModel):
     keep_answers: bool
     require_gate: bool
     auto_rollback: bool
+    on_erasure: OnErasure
 
 
 class PolicyRequest(Request):
@@ -98,4 +100,9 @@ class PolicyRequest(Request):
     require_gate: bool | None = Field(None, description="Promote only versions that have passed the gate.")
     auto_rollback: bool | None = Field(
         None, description="Roll the active version back when it does worse than the one before; a canary always is."
+    )
+    on_erasure: OnErasure | None = Field(
+        None,
+        description="What happens to versions trained on a document deleted or replaced since: `warn`, `block` (no "
+        "longer served) or `retrain`.",
     )

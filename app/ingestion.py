@@ -71,6 +71,9 @@ class Ingestion:
     Args:
         stopping: set when the service stops; work under way is left for the next start.
         limits: what the tenant may have now.
+
+    Attributes:
+        on_replaced: called when new content has taken a document's place.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Ingestion:
         self._parser = parser
         self._stopping = stopping
         self._limits = limits
+        self.on_replaced: Callable[[], None] = lambda: None
         self._unfinished = threading.Lock()
         self._begun: set[tuple[str, str]] = set()  # (job, document) in this process
         self._alone: set[tuple[str, str]] = set()  # not to share a step
@@ -362,6 +366,8 @@ class Ingestion:
         failed = next((upload for upload in done if upload.replaces and outcomes[upload] == "failed"), None)
         replacement = self._corpus.replacements([failed.document_id]).get(failed.document_id) if failed else None
         self._done(job_id, [upload.document_id for upload in done], replacement.error if replacement else None)
+        if any(upload.replaces and outcomes[upload] == "ready" for upload in done):
+            self.on_replaced()
 
     def _give_up(self, job_id: str, kind: JobKind, document_ids: Sequence[str], reason: str) -> None:
         for document_id in document_ids:

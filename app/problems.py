@@ -95,6 +95,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     datasets.TooManyDatasets: (409, "too_many_datasets"),
     tasks.TooManyTasks: (429, "too_many_pending"),
     life_errors.GateRequired: (409, "gate_required"),
+    life_errors.VersionTainted: (409, "adapter_tainted"),
     templates.UnknownTemplate: (404, "unknown_template"),
     templates.InvalidTemplateName: (422, "invalid_template_name"),
     templates.TooManyTemplates: (409, "too_many_templates"),

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from adapters import Engine
+from adapters import AdapterVersion, Engine
 from adapters.errors import AdapterError
 from app.audit import AuditEntry
 from app.background_writer import BackgroundWriter
@@ -127,7 +127,7 @@ class Service:
             most_open=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_OF_A_TENANT,
         )
         self.workspaces.sweep()
-        self.trainings = Trainings(settings, self.engine)
+        self.trainings = Trainings(settings, self.engine, self.wake_tasks)
         builds = DatasetBuilds(self.engine)
         preferences = PreferenceBuilds(self.engine, partial(_judge_of, settings) if settings.judge else None)
         evaluations = Evaluations(self.engine)
@@ -222,6 +222,10 @@ class Service:
             except AdapterError as error:
                 _log.warning("a pinned adapter stays on disk: %s", error)
 
+    def _train_again(self, workspace: Workspace, name: str, version: AdapterVersion) -> None:
+        self.trainings.again(workspace, name, version)
+        self.wake_tasks(workspace.tenant_id)
+
     def remove_tenant(self, tenant_id: str) -> bool:
         """Erase a tenant and all it owns, also while its jobs run. False when there is no such tenant."""
         workspace = self.workspaces.get(tenant_id)
@@ -311,7 +315,7 @@ class Service:
         index = IndexOptions(self.settings.exact_up_to, self._background, folder / "index", resized)
         limits = partial(self.directory.limits.of, tenant_id)
         complete = EngineCompletion(self.engine, tenant_id, self.worker.stopping) if self.generates else None
-        return Workspace(
+        workspace = Workspace(
             tenant_id,
             folder,
             lambda database: Corpus(database, self._embedder, split, complete, index, self._reranker),
@@ -327,7 +331,10 @@ class Service:
             wake_writer=self._answer_writer.wake,
             wake_usage_writer=self._usage_writer.wake,
             in_shadow=self._shadow.note,
+            retrain=self._train_again,
         )
+        workspace.erasures.settle()  # a crash may have fallen between an erasure and what follows from it
+        return workspace
 
 
 def _engine_of(settings: Settings) -> Engine:

@@ -13,13 +13,13 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Engine, Lineage, Passage, check_name
+from adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterVersion, Engine, Lineage, Passage, check_name
 from adapters.errors import InvalidTrainingData
 from adapters.training import (
     Objective,
@@ -37,17 +37,20 @@ from adapters.training import (
     load_examples,
 )
 from app.answering import language_warning
-from app.datasets import UnknownDataset
+from app.datasets import Dataset, DatasetSource, UnknownDataset
 from app.feedback_data import feedback_set
+from app.life.regate import gate_again
 from app.limits import QuotaExceeded
 from app.settings import Settings
 from app.task_worker import Control, Interrupted, TaskFailed
 from app.tasks import Task
 from app.workspace import Workspace
+from ingest import UnknownDocument
 
 _log = logging.getLogger("lorebase.training")
 _FOLDER, _EXAMPLES, _SOURCES = "training", "examples.jsonl", "sources.json"
 _CHILDREN = 3  # processes that may break without a word before the job is given up
+_TOP_K = 5
 _UNANSWERABLE_SHARE = 0.25  # of the answered examples: so many without an answer at most come from failed retrieval
 
 
@@ -59,6 +62,8 @@ class TrainingOrder:
         dataset: id or name of a data set; None: what people said of answers.
         given: hyper-parameters that were set; the others follow from the method.
         top_k: passages to retrieve for an example that brings none.
+        replaces: the version whose place the result is to take, when it passes the gate.
+        metadata: what the client wants to find again with the job.
     """
 
     adapter: str
@@ -66,6 +71,8 @@ class TrainingOrder:
     dataset: str | None
     given: Mapping[str, Any]
     top_k: int
+    replaces: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Trainings:
@@ -73,11 +80,13 @@ class Trainings:
 
     Args:
         engine: serves what is trained: it names the base and checks the result.
+        wake: told the tenant of a task that was queued here.
     """
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(self, settings: Settings, engine: Engine, wake: Callable[[str], None]) -> None:
         self._settings = settings
         self._engine = engine
+        self._wake = wake
 
     def start(self, workspace: Workspace, order: TrainingOrder) -> str:
         """Check what is asked for and queue it; the job's id. Nothing is queued when it is refused.
@@ -98,7 +107,8 @@ class Trainings:
                 "then learned as answers."
             )
         dataset = feedback_set(workspace) if order.dataset is None else workspace.datasets.get(order.dataset)
-        _, warnings = self._checked(workspace, workspace.datasets.examples(dataset.id), order.objective)
+        examples, erased = _surviving(workspace, dataset)
+        _, warnings = self._checked(workspace, examples, order.objective)
         request = {
             "adapter": order.adapter,
             "method": config.method,
@@ -107,8 +117,28 @@ class Trainings:
             "top_k": order.top_k,
             "config": asdict(config),
             "base": self._engine.fingerprint,
+            "metadata": dict(order.metadata),
         }
-        return workspace.tasks.add("train", request, "steps", self._settings.max_pending_trainings, warnings)
+        if order.replaces is not None:
+            request["replaces"] = order.replaces
+        return workspace.tasks.add("train", request, "steps", self._settings.max_pending_trainings, erased + warnings)
+
+    def again(self, workspace: Workspace, name: str, version: AdapterVersion) -> str:
+        """Queue a training like the one that made a version, without what was erased since; the result goes through the
+        gate. The job's id.
+
+        Raises:
+            InvalidTrainingData: it was not trained here, or see `start`.
+            UnknownDataset, ModelUnavailable, TooManyTasks: see `start`.
+        """
+        lineage = version.lineage
+        if lineage is None or lineage.origin != "trained" or lineage.dataset is None:
+            raise InvalidTrainingData(f"{name}@{version.version} was not trained here, so it cannot be trained again.")
+        given = {key: value for key, value in lineage.parameters.items() if key != "schedule"}
+        objective = cast("Objective", lineage.objective)
+        made_by = workspace.tasks.get(lineage.job_id or "")
+        top_k = int(made_by.request["top_k"]) if made_by is not None else _TOP_K
+        return self.start(workspace, TrainingOrder(name, objective, lineage.dataset, given, top_k, version.version))
 
     def _refuse_what_is_too_large(self) -> None:
         size, most = self._engine.weight_bytes, self._engine.adapter_memory().budget_bytes
@@ -129,30 +159,36 @@ class Trainings:
         folder.mkdir(parents=True, exist_ok=True)
         leave = False
         try:
-            made = workspace.adapters.made_by(task.request["adapter"], task.job_id)
-            if made is None:
-                self._prepare(workspace, task, control, folder)
-                facts = self._train(workspace, task, control, folder)
-                control.report("checking")
-                lineage = self._lineage(task, facts, folder)
-                config, weights = (
-                    (folder / "output" / name).read_bytes() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
-                )
-                made = workspace.adapters.add(
-                    task.request["adapter"],
-                    config,
-                    weights,
-                    self._engine.check,
-                    lineage,
-                    workspace.limits().adapter_versions,
-                )
-            return {"adapter": task.request["adapter"], "version": made.version, "sha256": made.sha256}
+            made = self._made(workspace, task, control, folder)
         except Interrupted:
             leave = control.stopping.is_set()
             raise
         finally:
             if not leave:
                 shutil.rmtree(folder, ignore_errors=True)
+        done: dict[str, Any] = {"adapter": task.request["adapter"], "version": made.version, "sha256": made.sha256}
+        if (replaces := task.request.get("replaces")) is not None:
+            done["evaluation_id"] = gate_again(workspace, done["adapter"], made, replaces)
+            self._wake(workspace.tenant_id)
+        return done
+
+    def _made(self, workspace: Workspace, task: Task, control: Control, folder: Path) -> AdapterVersion:
+        """The version that the task is to make, unless an earlier process has made it."""
+        made = workspace.adapters.made_by(task.request["adapter"], task.job_id)
+        if made is not None:
+            return made
+        if self._engine.fingerprint != task.request["base"]:
+            raise TaskFailed(
+                "The base model has changed since this training was asked for, and what was checked was checked for "
+                "the other one. Start the training again."
+            )
+        self._prepare(workspace, task, control, folder)
+        facts = self._train(workspace, task, control, folder)
+        control.report("checking")
+        lineage = self._lineage(task, facts, folder)
+        config, weights = ((folder / "output" / name).read_bytes() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
+        most = workspace.limits().adapter_versions
+        return workspace.adapters.add(task.request["adapter"], config, weights, self._engine.check, lineage, most)
 
     def _checked(
         self, workspace: Workspace, examples: list[TrainingExample], objective: Objective
@@ -175,12 +211,16 @@ class Trainings:
             return
         try:
             dataset = workspace.datasets.get(task.request["dataset"])
-            stored = workspace.datasets.examples(dataset.id)
+            stored, erased = _surviving(workspace, dataset)
         except UnknownDataset as error:
             raise TaskFailed("The data set was deleted before the training began. Send it again.") from error
         objective: Objective = task.request["objective"]
         examples, warnings = self._checked(workspace, stored, objective)
-        sources = {e.document for e in examples if e.document} if dataset.source != "upload" else set()
+        warnings = erased + warnings
+        named = {(source.document_id, source.sha256) for source in dataset.sources}
+        gone = {(each.document_id, each.sha256) for each in workspace.erasures.among(named)}
+        sources: dict[str, str | None] = dict(named - gone)
+        owners: dict[str, str] = {}
         prepared: list[TrainingExample] = []
         for number, example in enumerate(examples):
             control.report("preparing", done=number, total=len(examples)) if number % 20 == 0 else control.check()
@@ -188,7 +228,11 @@ class Trainings:
                 prepared.append(example)
             else:
                 with_passages, found = _retrieved(workspace, example, int(task.request["top_k"]))
-                sources |= found
+                answering = [of for of, answers in found.items() if answers]
+                if len(answering) == 1:  # what two documents say does not go with one of them
+                    owners[example.question] = answering[0]
+                for document_id in set(found) - set(sources):
+                    sources[document_id] = _content_hash(workspace, document_id)
                 prepared.append(with_passages)
         if not self._engine.generates:
             prepared = _balanced(prepared, warnings)
@@ -196,7 +240,8 @@ class Trainings:
             raise TaskFailed("The examples bring no passages and the tenant has no documents to find them in. Ingest "
                              "the documents first.")  # fmt: skip
         workspace.tasks.warn(task.job_id, warnings)
-        _write(folder / _SOURCES, json.dumps(sorted(sources)).encode())
+        workspace.datasets.note_sources(dataset.id, _owned(workspace.datasets.examples(dataset.id), owners, sources))
+        _write(folder / _SOURCES, json.dumps(sources, sort_keys=True).encode())
         _write(folder / _EXAMPLES, dump_examples(prepared))
         control.report("starting", done=0, total=0)
 
@@ -233,6 +278,7 @@ class Trainings:
 
     def _lineage(self, task: Task, facts: dict[str, Any], folder: Path) -> Lineage:
         config = TrainingConfig(**task.request["config"])
+        sources = json.loads((folder / _SOURCES).read_bytes())
         return Lineage(
             method=config.method,
             objective=task.request["objective"],
@@ -240,7 +286,8 @@ class Trainings:
             dataset=task.request["dataset"],
             code_version=installed_version("lorebase"),
             examples=len(load_examples((folder / _EXAMPLES).read_bytes())),
-            documents=tuple(json.loads((folder / _SOURCES).read_bytes())),
+            documents=tuple(sources),
+            document_sha256={document_id: sha256 for document_id, sha256 in sources.items() if sha256},
             job_id=task.job_id,
             **facts,
         )
@@ -299,11 +346,50 @@ def _follow(child: TrainingProcess, seconds: float, control: Control, meter: _Me
     raise AssertionError
 
 
-def _retrieved(workspace: Workspace, example: TrainingExample, top_k: int) -> tuple[TrainingExample, set[str]]:
-    """The example with the passages that asking it would bring, and the documents they stand in."""
+def _surviving(workspace: Workspace, dataset: Dataset) -> tuple[list[TrainingExample], list[str]]:
+    """The examples of a set without those that came from documents erased since, and a warning where there are some.
+
+    A document that was replaced takes only those along that bring its former words as their passages.
+    """
+    examples = workspace.datasets.examples(dataset.id)
+    which = {(source.document_id, source.sha256): source.examples for source in dataset.sources}
+    lost: set[int] = set()
+    for each in workspace.erasures.among(list(which)):
+        of = which.get((each.document_id, each.sha256), ())
+        lost |= {n for n in of if each.cause == "deleted" or examples[n].passages}
+    if not lost:
+        return examples, []
+    told = f"{len(lost)} examples were left out: the documents they came from were deleted or replaced."
+    return [example for n, example in enumerate(examples) if n not in lost], [told]
+
+
+def _retrieved(workspace: Workspace, example: TrainingExample, top_k: int) -> tuple[TrainingExample, dict[str, bool]]:
+    """The example with the passages that asking it would bring; the documents they stand in, and whether the answer
+    stands in a passage of theirs."""
     found = workspace.corpus.search(example.question, top_k, options=workspace.retrieval)
     passages = tuple(Passage(p.text, p.title) for p in found)
-    return replace(example, passages=passages), {p.document_id for p in found}
+    documents = dict.fromkeys((p.document_id for p in found), False)
+    for passage in found:
+        documents[passage.document_id] |= any(find_answer(passage.text, a) >= 0 for a in example.answers)
+    return replace(example, passages=passages), documents
+
+
+def _owned(
+    examples: list[TrainingExample], owners: Mapping[str, str], hashes: Mapping[str, str | None]
+) -> list[DatasetSource]:
+    """Which examples are answered from which documents, by what was found for their questions."""
+    owned: dict[str, list[int]] = {}
+    for number, example in enumerate(examples):
+        if (document_id := owners.get(example.question)) is not None:
+            owned.setdefault(document_id, []).append(number)
+    return [DatasetSource(of, sha256, tuple(which)) for of, which in owned.items() if (sha256 := hashes[of])]
+
+
+def _content_hash(workspace: Workspace, document_id: str) -> str | None:
+    try:
+        return workspace.corpus.document(document_id).sha256
+    except UnknownDocument:  # deleted meanwhile
+        return None
 
 
 def _balanced(examples: list[TrainingExample], warnings: list[str]) -> list[TrainingExample]:

@@ -80,6 +80,9 @@ class TrainRequest(Request):
     batch_size: int | None = Field(None, ge=1, le=256)
     max_length: int | None = Field(None, ge=32, le=8192, description="Tokens of an example at most.")
     beta: float | None = Field(None, gt=0, le=10, description="How closely dpo and kto keep to the base.")
+    strength: float | None = Field(
+        None, gt=0, le=1, description="How far of the way to what was learned; less keeps more of the base."
+    )
     seed: int | None = Field(None, ge=0, lt=2**31)
     top_k: int = Field(5, ge=1, le=20, description="Passages to retrieve for an example that brings none.")
 
@@ -99,6 +102,14 @@ class LossCurve(BaseModel):
     points: list[LossPoint]
 
 
+class DatasetSourceResponse(BaseModel):
+    """A document of the tenant that examples come from, as it was then."""
+
+    document_id: str
+    sha256: str
+    examples: list[int] = Field(description="Which ones, counted from 0.")
+
+
 class DatasetResponse(BaseModel):
     """A stored set. ``duplicate``: the same content was there already."""
 
@@ -113,6 +124,8 @@ class DatasetResponse(BaseModel):
     bytes: int
     warnings: list[str]
     created_at: datetime
+    file: str | None = Field(None, description="The name of the file it came in.")
+    sources: list[DatasetSourceResponse] = Field(description="Documents that examples come from, as far as known.")
     duplicate: bool = False
 
 

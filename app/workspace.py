@@ -16,13 +16,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from adapters import AdapterRef, AdapterRegistry, pinned_in
+from adapters import AdapterRef, AdapterRegistry, AdapterVersion, pinned_in
 from app.audit import AUDIT_MIGRATIONS, AuditLog
 from app.datasets import DATASET_MIGRATIONS, DatasetStore
 from app.idempotency import IDEMPOTENCY_MIGRATIONS, IdempotencyStore
 from app.ingestion import Ingestion
 from app.jobs import JOB_MIGRATIONS
 from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention
+from app.life.erasure import ERASURE_MIGRATIONS, Erasures
 from app.life.evaluations import EVALUATION_MIGRATIONS, EvaluationStore
 from app.life.gates import GATE_MIGRATIONS, GateStore
 from app.life.policy import POLICY_MIGRATIONS, PolicyStore
@@ -54,6 +55,7 @@ class Workspace:
         resized: told when the database may be open that was at rest.
         idempotency_seconds: how long a request is recognised when it is sent again.
         in_shadow: takes what is to be answered again, unseen: see `app.life.shadow`.
+        retrain: queues a training like the one that made a version, without what was erased since.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Workspace:
         limits: Callable[[], Limits] = Limits,
         idempotency_seconds: float = 86_400.0,
         resized: Callable[[], None] = lambda: None,
+        retrain: Callable[[Workspace, str, AdapterVersion], None] = lambda *_: None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
@@ -95,6 +98,7 @@ class Workspace:
                 "usage": USAGE_MIGRATIONS,
                 "audit": AUDIT_MIGRATIONS,
                 "idempotency": IDEMPOTENCY_MIGRATIONS,
+                "erasure": ERASURE_MIGRATIONS,
             },
         )
         self.corpus = make_corpus(self.database)
@@ -116,6 +120,8 @@ class Workspace:
             resized()
             self.trials.look()
 
+        self.erasures = Erasures(self.database, self.adapters, self.policy, partial(retrain, self))
+        self.ingestion.on_replaced = self.erasures.look
         self.answers = AnswerStore(
             self.database, retention, lambda: self.policy.current.keep_answers, wake_writer, answers_changed
         )

@@ -1,7 +1,8 @@
 """Errors of the adapters' life.
 
 LifeError
-└── GateRequired    the tenant's policy lets only versions serve that have passed the gate
+├── GateRequired      the tenant's policy lets only versions serve that have passed the gate
+└── VersionTainted    the tenant's policy blocks versions that were trained on documents erased since
 """
 
 from __future__ import annotations
@@ -13,3 +14,7 @@ class LifeError(Exception):
 
 class GateRequired(LifeError):
     """The tenant's policy lets only versions serve that have passed the gate."""
+
+
+class VersionTainted(LifeError):
+    """The tenant's policy blocks versions that were trained on documents erased since."""

@@ -22,6 +22,7 @@ from app.life.question_sets import Item, from_squad
 from app.workspace import Workspace
 
 FEWEST_QUESTIONS = 20
+MARGIN, TOLERANCE = 0.0, 3.0  # F1 points, unless the request says: better by, and lost on the general set
 GENERAL_SET = Path(__file__).parent / "general_set.json"
 
 
@@ -86,10 +87,11 @@ def conclude(
 
     Raises:
         UnknownAdapter: the version was deleted meanwhile.
+        VersionTainted: a document it was trained on was erased meanwhile, and it may not serve.
     """
     asked = evaluation.plan.gate or {}
     name, version = asked["adapter"], asked["version"]
-    workspace.adapters.select(f"{name}@{version}")
+    workspace.erasures.choose(f"{name}@{version}")
     verdict = decide(outcomes, asked["margin"], asked["tolerance"])
     reasons = list(verdict.reasons)
     promoted = verdict.passed and asked["promote"]

@@ -29,11 +29,14 @@ class Policy:
         require_gate: promote only versions that have passed the gate.
         auto_rollback: roll the active version back when it does worse than the one before it; a canary is always
             watched.
+        on_erasure: what happens to versions that were trained on a document deleted or replaced since: ``warn`` says so
+            wherever they show, ``block`` serves them no more, ``retrain`` trains the active one again without it.
     """
 
     keep_answers: bool = True
     require_gate: bool = False
     auto_rollback: bool = False
+    on_erasure: OnErasure = "warn"
 
 
 class PolicyStore:

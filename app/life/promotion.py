@@ -12,8 +12,10 @@ def promote(workspace: Workspace, name: str, number: int) -> AdapterVersion:
 
     Raises:
         UnknownAdapter: no such adapter or version.
+        VersionTainted: it may not serve: a document it was trained on was erased.
         GateRequired: the tenant's policy asks for a gate that this version has not passed.
     """
+    workspace.erasures.refuse_blocked(name, number)
     if workspace.policy.current.require_gate:
         workspace.adapters.select(f"{name}@{number}")  # an unknown version is told as such
         decided = workspace.gates.latest(name, number)

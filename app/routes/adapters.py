@@ -19,6 +19,7 @@ from app.adapter_schemas import (
     CanaryRequest,
     DefaultAdapter,
     DefaultAdapterRequest,
+    ErasedDocument,
     GateResponse,
     LineageResponse,
     PinnedVersion,
@@ -31,7 +32,7 @@ from app.adapter_schemas import (
 )
 from app.life import promotion
 from app.life.gates import GateResult
-from app.life.interchange import pack, unpack
+from app.life.interchange import lineage_of_upload, pack, unpack
 from app.life.trials import ArmCounts
 from app.problems import Problem, not_found
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
@@ -82,21 +83,24 @@ async def upload(
 ) -> UploadedVersion:
     """Register a new version from the two files peft writes, or a zip archive of them. It serves once promoted."""
     contents = {file.filename: await file.read() for file in files}
+    record: bytes | None = None
     if len(files) == 1 and (files[0].filename or "").lower().endswith(".zip"):
-        unpacked = await asyncio.to_thread(unpack, contents[files[0].filename])
-        contents = dict(zip((CONFIG_FILE, WEIGHTS_FILE), unpacked, strict=True))
+        config, weights, record = await asyncio.to_thread(unpack, contents[files[0].filename])
+        contents = {CONFIG_FILE: config, WEIGHTS_FILE: weights}
     if set(contents) != {CONFIG_FILE, WEIGHTS_FILE} or len(files) > 2:
         raise Problem(
             422, "invalid_adapter",
             f"Send the field 'files' twice, named {CONFIG_FILE} and {WEIGHTS_FILE}, or once as a .zip of them.",
             reason="format",
         )  # fmt: skip
+    lineage = lineage_of_upload(contents[CONFIG_FILE], record)
     version = await asyncio.to_thread(
         workspace.adapters.add,
         name,
         contents[CONFIG_FILE],
         contents[WEIGHTS_FILE],
         engine.check,
+        lineage,
         most=workspace.limits().adapter_versions,
     )
     return UploadedVersion(name=name, version=version.version, sha256=version.sha256)
@@ -164,6 +168,7 @@ async def canary(
     The same session (`X-Session-Id`; `user` in chats) stays in one arm. A canary whose thumbs or confidence fall is
     taken back by itself: docs/adapters.md.
     """
+    await asyncio.to_thread(workspace.erasures.refuse_blocked, name, body.version)
     await asyncio.to_thread(workspace.adapters.try_out, name, body.version, body.percent, body.mode)
     return await adapter(name, workspace, service)
 
@@ -219,6 +224,10 @@ def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory) -> 
                 pinned=v.version in adapter.pinned,
                 created_at=v.created_at,
                 lineage=None if v.lineage is None else LineageResponse(**asdict(v.lineage)),
+                tainted=[
+                    ErasedDocument(document_id=e.document_id, sha256=e.sha256, cause=e.cause, at=e.at)
+                    for e in workspace.erasures.of(v)
+                ],
                 gate=_gate(decided.get((adapter.name, v.version))),
             )
             for v in adapter.versions.values()

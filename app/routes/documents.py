@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -33,9 +35,11 @@ from app.schemas import (
     SplitRequest,
     refuse_unstorable,
 )
+from app.workspace import Workspace
 from ingest import DocumentRecord, NewDocument, Replacement, SplitConfig, expand_archives
 
 router = APIRouter(tags=["documents"])
+T = TypeVar("T")
 MAX_FILES = 1000
 _MOST_TOLD = 100  # ids of deleted documents in one entry of the audit log
 _COLLECTION: TypeAdapter[str] = TypeAdapter(Collection)
@@ -118,12 +122,14 @@ async def documents(
 
 @router.post("/documents/delete")
 async def remove_many(
-    body: DeleteDocumentsRequest, principal: CurrentPrincipal, workspace: CurrentWorkspace
+    body: DeleteDocumentsRequest, principal: CurrentPrincipal, workspace: CurrentWorkspace, service: CurrentService
 ) -> DeletedDocuments:
     """Delete many documents at once, all or none: those of the ids, or all that satisfy every other condition."""
     collection, condition = narrowed(principal, body.collection, body.filter)
-    deleted = await asyncio.to_thread(workspace.corpus.delete_all, body.ids, condition, collection, body.status)
+    delete = partial(workspace.corpus.delete_all, body.ids, condition, collection, body.status)
+    deleted = await asyncio.to_thread(_erase, workspace, delete)
     note(deleted=str(len(deleted)), document_ids=" ".join(deleted[:_MOST_TOLD]))
+    service.worker.wake(workspace.tenant_id)
     return DeletedDocuments(deleted=len(deleted), not_found=sorted(set(body.ids or ()) - set(deleted)))
 
 
@@ -185,9 +191,10 @@ async def retry(document_id: DocumentId, workspace: CurrentWorkspace, service: C
 
 
 @router.delete("/documents/{document_id}", status_code=204)
-async def remove(document_id: DocumentId, workspace: CurrentWorkspace) -> Response:
+async def remove(document_id: DocumentId, workspace: CurrentWorkspace, service: CurrentService) -> Response:
     """Delete a document; it is in no result from now on."""
-    await asyncio.to_thread(workspace.corpus.delete, document_id)
+    await asyncio.to_thread(_erase, workspace, partial(workspace.corpus.delete, document_id))
+    service.worker.wake(workspace.tenant_id)
     return Response(status_code=204)
 
 
@@ -211,6 +218,15 @@ async def chunks(
             ChunkResponse(id=c.id, start=c.start, end=c.end, page=c.page, section=c.section, text=c.text) for c in found
         ],
     )
+
+
+def _erase(workspace: Workspace, delete: Callable[[], T]) -> T:
+    """Delete documents, and do what the policy asks about adapters that were trained on them. A crash in between lets
+    the tenant be opened at the next start, and that is done then."""
+    with workspace.ingestion.adding():
+        deleted = delete()
+    workspace.erasures.settle()
+    return deleted
 
 
 def _accepted(job_id: str, documents: list[IngestedDocument], ended: bool) -> Response:

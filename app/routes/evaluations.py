@@ -48,7 +48,7 @@ async def evaluate(
 
     The answer names the job and the evaluation; with `wait=true` it is the evaluation, when it has ended.
     """
-    selection = workspace.adapters.select(body.adapter)
+    selection = (await asyncio.to_thread(workspace.erasures.choose, body.adapter)).selection
     await asyncio.to_thread(workspace.templates.select, body.template)
     used = f"{selection.name}@{selection.version}" if selection else None
     ways = [Way("prompt_only", BASE, grounded=False), Way("rag", BASE)]
@@ -87,7 +87,7 @@ async def gate(
 
     Otherwise it stays registered, with the reasons (`GET /adapters/{name}`). Runs in the background like an evaluation.
     """
-    candidate = workspace.adapters.select(f"{name}@{version}")
+    candidate = (await asyncio.to_thread(workspace.erasures.choose, f"{name}@{version}")).selection
     if candidate is None:  # `base` is no adapter
         raise not_found("adapter")
     active = workspace.adapters.get(name).active

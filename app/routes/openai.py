@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from adapters import ABSTENTION, BASE, Engine, PromptTemplate, Selection
 from app.answering import AnswerPiece, Retrieved, answer
+from app.life.erasure import Choice
 from app.life.promotion import promote
 from app.openai_schemas import ChatRequest, LoadAdapterRequest, UnloadAdapterRequest
 from app.problems import Problem, openai_error, problem_of
@@ -69,21 +70,22 @@ async def chat(
     grounded = body.lorebase.retrieval
     for text in (ask.question, *(turn.question for turn in ask.history), body.system) if grounded else ():
         refuse_long("messages", text, service)  # without retrieval the model's context alone is the bound
-    selection = _select(body.model, workspace, engine, body.user or request.state.request_id)
+    choice = await asyncio.to_thread(_choose, body.model, workspace, engine, body.user or request.state.request_id)
+    selection = choice.selection
     template = await asyncio.to_thread(workspace.templates.select, ask.template)
     steps = answer(
         workspace, engine, selection, _with_system(template, body.system, grounded), ask, request.state.request_id,
-        grounded=grounded,
+        grounded=grounded, warnings=choice.warnings,
     )  # fmt: skip
     steps = counted(steps, request, service, workspace)
     ignored = [_SYSTEM_IGNORED] if body.system and not engine.generates else []
     used = f"{selection.name}@{selection.version}" if selection else None
+    headers = choice.headers
     head = {
         "id": f"chatcmpl-{request.state.request_id}",
         "created": int(time.time()),
         "model": used or engine.name,
     }
-    headers = {"X-Adapter-Used": used or BASE}
     if not body.stream:
         done = await unless_gone(request, whole(steps))
         done.warnings += ignored
@@ -147,13 +149,13 @@ def _models(workspace: Workspace, engine: Engine) -> list[dict[str, Any]]:
     return found
 
 
-def _select(model: str, workspace: Workspace, engine: Engine, key: str) -> Selection | None:
+def _choose(model: str, workspace: Workspace, engine: Engine, key: str) -> Choice:
     name = model.partition("@")[0]
     if model in (engine.name, BASE) and name not in workspace.adapters.names():
-        return None
+        return Choice(None, ())
     if name not in workspace.adapters.names():
         raise _unknown(model)
-    return workspace.adapters.select(model, key)
+    return workspace.erasures.choose(model, key)
 
 
 def _unknown(model: str) -> Problem:
@@ -161,7 +163,7 @@ def _unknown(model: str) -> Problem:
 
 
 def _registered(name: str, workspace: Workspace) -> Selection:
-    selection = workspace.adapters.select(name)
+    selection = workspace.erasures.choose(name).selection
     if selection is None:
         raise Problem(422, "invalid_adapter_name", "The base model is no adapter: it is always loaded.")
     return selection

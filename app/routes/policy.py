@@ -23,4 +23,6 @@ async def policy(workspace: CurrentWorkspace) -> PolicyResponse:
 async def change(body: PolicyRequest, workspace: CurrentWorkspace) -> PolicyResponse:
     """Change decisions; what is not given stays as it is."""
     decisions = body.model_dump(exclude_none=True)
-    return PolicyResponse(**asdict(await asyncio.to_thread(workspace.policy.change, **decisions)))
+    changed = await asyncio.to_thread(workspace.policy.change, **decisions)
+    await asyncio.to_thread(workspace.erasures.settle)
+    return PolicyResponse(**asdict(changed))

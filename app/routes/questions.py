@@ -12,7 +12,6 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from adapters import BASE
 from app.answering import AnswerPiece, Retrieved, answer, passage_response, retrieval_options
 from app.metrics import Outcome
 from app.problems import Problem, problem_of
@@ -70,17 +69,18 @@ async def ask(
     refuse_long("question", body.question, service)
     for turn in body.history:
         refuse_long("history", turn.question, service)
-    selection = workspace.adapters.select(x_adapter, x_session_id or request.state.request_id)
+    choice = await asyncio.to_thread(workspace.erasures.choose, x_adapter, x_session_id or request.state.request_id)
     template = await asyncio.to_thread(workspace.templates.select, body.template)
-    steps = answer(workspace, engine, selection, template, body, request.state.request_id)
+    steps = answer(
+        workspace, engine, choice.selection, template, body, request.state.request_id, warnings=choice.warnings
+    )
     steps = counted(steps, request, service, workspace)
-    headers = {"X-Adapter-Used": f"{selection.name}@{selection.version}" if selection else BASE}
     if body.stream:
         return StreamingResponse(
-            _stream(steps), media_type="text/event-stream", headers={**headers, "Cache-Control": "no-store"}
+            _stream(steps), media_type="text/event-stream", headers={**choice.headers, "Cache-Control": "no-store"}
         )
     response = await unless_gone(request, whole(steps))
-    return Response(response.model_dump_json(), media_type="application/json", headers=headers)
+    return Response(response.model_dump_json(), media_type="application/json", headers=choice.headers)
 
 
 async def counted(steps: Steps, request: Request, service: Service, workspace: Workspace) -> Steps:

@@ -132,6 +132,66 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_queued(tenant: htt
     assert tenant.get("/jobs").json()["total"] == 0
 
 
+def lines_of(examples: list[dict[str, Any]]) -> bytes:
+    return "\n".join(map(json.dumps, examples)).encode()
+
+
+def reading_examples(count: int = 24) -> list[dict[str, Any]]:
+    """Examples that bring their passages."""
+    return [
+        {
+            "question": f"How long is bridge {n}?",
+            "answer": f"{100 + n} metres",
+            "passage": f"Bridge {n} has {100 + n} metres.",
+        }
+        for n in range(count)
+    ]
+
+
+def test_a_set_that_would_only_cost_time_says_so_when_it_comes_and_is_refused_when_it_is_to_be_trained_on(
+    tenant: httpx.Client,
+) -> None:
+    good = reading_examples()
+    alike = [{**each, "answer": "yes", "passage": "yes"} for each in reading_examples(99)] + good[:1]
+    for examples, said in (
+        (good[:10], "10 usable examples"),
+        (good[:12] * 3, "12 usable examples (24 duplicates were left out.)"),
+        ([{**each, "answer": "nowhere"} for each in good[:13]] + good[13:], "13 of 24 answers do not stand"),
+        (alike, "99 of 100 examples have the answer 'yes'"),
+        (
+            [{"question": each["question"], "unanswerable": True, "passage": "x"} for each in good],
+            "no answered question",
+        ),
+    ):
+        sent = send_set(tenant, lines_of(examples))
+        assert sent.status_code == 201, sent.text
+        assert said in sent.json()["warnings"][0], sent.json()["warnings"]
+        problem = tenant.post("/adapters/towns/train", json={"dataset": sent.json()["id"]})
+        assert said in assert_problem(problem, 422, "invalid_training_data")["detail"]
+    assert tenant.get("/jobs").json()["total"] == 0
+
+
+def test_what_is_doubtful_in_a_set_is_a_warning_when_it_comes(tenant: httpx.Client) -> None:
+    good = reading_examples()
+    german = [
+        {"question": f"Wie lang ist Brücke {n}?", "answer": f"{n} Meter", "passage": f"Die Brücke {n} misst {n} Meter."}
+        for n in range(10, 40)
+    ]
+    chinese = [{"question": f"桥{n}有多长?", "answer": f"{n}米", "passage": f"桥{n}长{n}米。"} for n in range(10, 40)]
+    torn = {**good[0], "answer": "metres"}
+    for examples, said in (
+        (good, "Only 24 examples"),
+        ([*good, good[0]], "1 duplicates were left out"),
+        ([*good, torn], "different answers"),
+        ([{**good[0], "answer": "nowhere"}, *good[1:]], "1 examples were left out: their answers do not stand"),
+        ([{**each, "answer": "metres"} for each in good[:14]] + good[14:], "14 of 24 examples have the answer"),
+        (german, "English"),
+        (chinese, "English"),
+    ):
+        warnings = send_set(tenant, lines_of(examples)).json()["warnings"]
+        assert any(said in warning for warning in warnings), (said, warnings)
+
+
 def test_without_documents_to_retrieve_from_a_training_fails_and_says_what_to_do(tenant: httpx.Client) -> None:
     send_set(tenant, town_lines(), "towns")
     job_id = tenant.post("/adapters/towns/train", json={"dataset": "towns"}).json()["id"]

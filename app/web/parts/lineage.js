@@ -13,15 +13,18 @@ function Curve({ job }) {
 }
 
 function Facts({ lineage }) {
+  const set = lineage.dataset && `${lineage.dataset.slice(0, 12)} · ${t("lineage.examples", { count: number(lineage.examples) })}`;
+  const known = (value, shown) => (value === null ? null : shown(value));
   const facts = [
-    [t("training.method"), `${lineage.method} · ${lineage.objective}`],
-    [t("training.set"), `${lineage.dataset.slice(0, 12)} · ${t("lineage.examples", { count: number(lineage.examples) })}`],
+    [t("lineage.origin"), t(`lineage.origin.${lineage.origin}`)],
+    [t("training.method"), [lineage.method, lineage.objective].filter(Boolean).join(" · ")],
+    [t("training.set"), set],
     [t("lineage.base"), lineage.base],
-    [t("lineage.steps"), number(lineage.steps)],
-    [t("lineage.parameters"), number(lineage.trainable)],
-    [t("training.loss"), number(lineage.final_loss, 3)],
-    [t("lineage.seconds"), `${number(lineage.seconds)} s`],
-  ];
+    [t("lineage.steps"), known(lineage.steps, number)],
+    [t("lineage.parameters"), known(lineage.trainable, number)],
+    [t("training.loss"), known(lineage.final_loss, (loss) => number(loss, 3))],
+    [t("lineage.seconds"), known(lineage.seconds, (seconds) => `${number(seconds)} s`)],
+  ].filter(([, value]) => value);
   return html`<dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="break">${value}</dd></div>`)}</dl>`;
 }
 
@@ -29,12 +32,13 @@ function Facts({ lineage }) {
 export function Lineage({ adapter }) {
   const [shown, setShown] = useState([]);
   const told = adapter.versions.filter(({ lineage, gate }) => lineage || gate).reverse();
-  return told.map(({ version, lineage, gate }) => html`<details key=${version} onToggle=${(event) => event.currentTarget.open && setShown([...shown, version])}>
+  return told.map(({ version, lineage, gate, tainted }) => html`<details key=${version} onToggle=${(event) => event.currentTarget.open && setShown([...shown, version])}>
     <summary>${t("lineage", { name: `${adapter.name}@${version}` })}</summary>
     <div class="stack">
+      ${tainted?.length > 0 && html`<${Note} kind="warn">${t("lineage.tainted", { count: number(tainted.length) })}<//>`}
       ${gate && html`<${Note} kind=${gate.passed ? "good" : "warn"}><strong>${t(gate.passed ? "gate.passed" : "gate.refused")}</strong>
         <ul>${gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>`}
-      ${lineage && html`<${Facts} lineage=${lineage} />${shown.includes(version) && html`<${Curve} job=${lineage.job_id} />`}`}
+      ${lineage && html`<${Facts} lineage=${lineage} />${shown.includes(version) && lineage.origin === "trained" && html`<${Curve} job=${lineage.job_id} />`}`}
     </div>
   </details>`);
 }

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from adapters.errors import InvalidAdapter
-from app.life.interchange import unpack
+from app.life.interchange import lineage_of_upload, unpack
 from tests.adapters.reader_lora import lora_tensors, write_lora
 from tests.app.test_isolation import upload
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
@@ -51,7 +51,32 @@ def test_the_two_files_are_found_in_a_folder_and_the_rest_is_left_alone() -> Non
         "x/run.py": b"import os",
         "../up": b"",
     }
-    assert unpack(zipped(files)) == (b"{}", b"w")
+    assert unpack(zipped(files)) == (b"{}", b"w", None)
+    assert unpack(zipped({**files, "x/lineage.json": b"[]"})) == (b"{}", b"w", b"[]")
+
+
+def test_what_is_known_of_an_upload_is_what_its_config_and_the_record_of_an_export_say() -> None:
+    config = json.dumps({"peft_type": "LORA", "r": 4, "base_model_name_or_path": "reader", "odd": {}}).encode()
+    known = lineage_of_upload(config, None)
+    assert (known.origin, known.method, known.base, known.parameters) == ("uploaded", "lora", "reader", {"r": 4})
+    record = {
+        "method": "lora",
+        "objective": "sft",
+        "documents": ["d1"],
+        "job_id": "j",
+        "version": 3,
+        "origin": "trained",
+    }
+    said = lineage_of_upload(config, json.dumps(record).encode())
+    assert (said.origin, said.documents, said.job_id, said.base) == ("imported", ("d1",), "j", "reader")
+
+
+@pytest.mark.parametrize(
+    "record", [b"", b"[]", b"{}", b"\xff", b'{"method": "lora", "objective": "sft", "documents": [1]}']
+)
+def test_a_record_that_is_malformed_says_nothing(record: bytes) -> None:
+    for config in (b"{}", b"nothing", b"[1]"):
+        assert lineage_of_upload(config, record).origin == "uploaded"
 
 
 @pytest.mark.e2e
@@ -65,7 +90,7 @@ def test_a_version_exported_is_what_peft_writes_and_comes_in_again_as_it_was(
     assert exported.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(exported.content)) as archive:
         assert sorted(archive.namelist()) == ["adapter_config.json", "adapter_model.safetensors", "lineage.json"]
-        assert json.loads(archive.read("lineage.json"))["method"] == "uploaded"
+        assert json.loads(archive.read("lineage.json"))["origin"] == "uploaded"
     came = other_tenant.post("/adapters/sea/versions", files=[("files", ("sea.zip", exported.content))])
     assert came.json() == {"name": "sea", "version": 1, "sha256": sha256}
     question = "What turned the lamp until 1962?"
