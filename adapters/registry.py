@@ -296,14 +296,16 @@ class AdapterRegistry:
             adapter.history = history
             self._write(name)
 
-    def note(self, name: str, kind: EventKind, version: int, reason: str) -> None:
-        """Keep that something happened to a version, once: the same is not noted again. Raises UnknownAdapter."""
+    def note(self, name: str, kind: EventKind, version: int, reason: str) -> bool:
+        """Keep that something happened to a version, once: false when the same was noted before. Raises
+        UnknownAdapter."""
         with self._lock:
             adapter = self._get(name)
             if any((e.kind, e.version, e.reason) == (kind, version, reason) for e in adapter.events):
-                return
+                return False
             adapter.note(kind, version, adapter.active, reason)
             self._write(name)
+            return True
 
     def try_out(self, name: str, number: int, percent: float, mode: TrialMode) -> Adapter:
         """Put a version on trial beside the active one, instead of any other; 0 percent ends the trial.

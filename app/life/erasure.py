@@ -164,17 +164,23 @@ class Erasures:
         if self._policy.current.on_erasure == "block":
             self._refuse_blocked(f"{name}@{number}")
 
-    def settle(self) -> None:
+    def settle(self) -> list[str]:
         """Do what the tenant's policy asks about versions that are tainted by now: note it, take them out of service,
-        or train them again. What was done is not done again, so call it whenever a document may have gone."""
+        or train them again. What was done is not done again, so call it whenever a document may have gone.
+
+        Returns:
+            the versions that were tainted since, as ``name@version``.
+        """
         with self._settling:
+            noted: list[str] = []
             decided, latest = self._policy.current.on_erasure, self.latest()
             all_done = True
             for name in self._registry.names():
                 adapter = self._registry.get(name)
                 tainted = {v.version: found for v in list(adapter.versions.values()) if (found := self.of(v))}
                 for number, found in tainted.items():
-                    self._registry.note(name, "tainted", number, _reason(found))
+                    if self._registry.note(name, "tainted", number, _reason(found)):
+                        noted.append(f"{name}@{number}")
                 if decided == "block" and tainted:
                     told = "trained on a document that was erased since; the policy is to block such versions"
                     self._registry.withdraw(name, tainted, told)
@@ -182,6 +188,7 @@ class Erasures:
                     last = tainted[adapter.active][-1].number
                     all_done &= self._train_again(name, adapter.versions[adapter.active], last)
             self._settled = latest if all_done else -1
+            return noted
 
     def look(self) -> None:
         """As `settle`, from the background: a disk that fails is tried again by the next request."""

@@ -225,7 +225,8 @@ def _erase(workspace: Workspace, delete: Callable[[], T]) -> T:
     the tenant be opened at the next start, and that is done then."""
     with workspace.ingestion.adding():
         deleted = delete()
-    workspace.erasures.settle()
+    if tainted := workspace.erasures.settle():
+        note(tainted=", ".join(tainted))
     return deleted
 
 

@@ -61,6 +61,8 @@ def test_a_version_trained_on_a_deleted_document_says_so_and_serves_no_more_wher
     assert [(each["document_id"], each["cause"]) for each in shown[2]["tainted"]] == [(deleted, "deleted")]
     assert shown[1]["tainted"] == [], "nothing is known to tie the uploaded one to it"
     assert events(tenant)[0] == ("tainted", 2)
+    told = tenant.get("/audit").json()["entries"][0]["object"]
+    assert told == {"document_id": deleted, "tainted": "towns@2"}
     answered = tenant.post("/ask", json={"question": "Who leads Nameford 3?"}, headers={"X-Adapter": "towns"})
     assert answered.headers["x-adapter-used"] == "towns@2"
     assert "erased" in answered.headers["x-adapter-warning"]
