@@ -18,6 +18,7 @@ from adapters import ABSTENTION, Done, Engine, Event, Failed, Passage, Row, Subm
 from adapters.errors import QueueFull, RequestTooLong
 from adapters.training import TrainingExample
 from app.completion import EngineCompletion
+from app.dataset_sources import sources_of
 from app.judging import Judge, by_manner, by_model, by_rule
 from app.task_worker import Control, TaskFailed
 from app.tasks import Task
@@ -81,7 +82,8 @@ class PreferenceBuilds:
                 "good to it. Raise temperature or samples, or choose another judge."
             )
         control.report("storing", done=len(asked), total=len(asked))
-        made = workspace.datasets.add(pairs, request["name"], "judged", [])[0]
+        sources = sources_of(workspace.corpus, pairs)
+        made = workspace.datasets.add(pairs, request["name"], "judged", [], sources)[0]
         return {"dataset": made.id, "examples": made.examples, "questions_tried": len(asked)}
 
     def _sampled(self, row: Row, samples: int, control: Control) -> list[str]:
