@@ -22,6 +22,7 @@ from tests.app.terminal.console import environment
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 LONG = {"docs/training.md"}
+ELSEWHERE = {"docs/tutorial.md"}  # run by a test that looks at what came of it
 BEGINNINGS = {"README.md", "docs/index.md"}  # they say where the keys are; other pages go on from there
 _FENCE = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<kind>\S+)\n(?P<code>.*?)^```$", re.S | re.M)
 _SHELL = {"sh", "bash", "shell", "console"}
@@ -59,7 +60,7 @@ def name(page: Path) -> str:
 RUN = [
     pytest.param(page, id=name(page), marks=[pytest.mark.long] if name(page) in LONG else [])
     for page in PAGES
-    if script(page)
+    if script(page) and name(page) not in ELSEWHERE
 ]
 
 
