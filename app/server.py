@@ -16,6 +16,7 @@ from app.logs import configure_logs
 from app.main import create_app
 from app.service import DataFolderInUse, Service
 from app.settings import Settings
+from app.tracing import TracingUnavailable
 
 _GLANCE_SECONDS = 0.05
 _QUIET_GLANCES = 4  # in a row without a new connection or request, before the port is closed
@@ -56,7 +57,7 @@ def serve(settings: Settings) -> int:
     configure_logs(settings.log_format, settings.log_level)
     try:
         service = Service(settings)
-    except DataFolderInUse as error:
+    except (DataFolderInUse, TracingUnavailable) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     print(welcome(service), flush=True)  # noqa: T201

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from adapters import AdapterVersion, Engine
@@ -41,6 +42,7 @@ from app.preference_build import PreferenceBuilds
 from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
 from app.task_worker import TaskWorker
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
+from app.tracing import Tracing
 from app.training_jobs import Trainings
 from app.workspace import Workspace, Workspaces
 from ingest import (
@@ -82,11 +84,13 @@ class Service:
         new_keys: keys made at this start, by the name of the variable that would set them; shown once.
         draining: set when the service is about to stop; long responses end then.
         metrics: what is counted and measured.
+        tracing: told of every question that was answered; None where no traces are sent.
         failure: why the models cannot be used, once that is so.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.tracing = Tracing(settings.otlp_endpoint, version("lorebase")) if settings.otlp_endpoint else None
         settings.data.mkdir(parents=True, exist_ok=True)
         self._resources = ExitStack()
         self._resources.enter_context(lock_data_folder(settings.data))
@@ -166,6 +170,8 @@ class Service:
         self.page_images.close()
         self.workspaces.close()
         self._background.shutdown()
+        if self.tracing is not None:
+            self.tracing.close()
         self.directory.keys.write_waiting()
         self.directory.close()
         self._resources.close()

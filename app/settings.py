@@ -192,6 +192,12 @@ class Settings(BaseSettings):
         None,
         description="Key that opens `GET /metrics` and nothing else, 16 characters or more; the admin key does too.",
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where traces of questions are sent (OTLP over HTTP), such as `http://127.0.0.1:4318/v1/traces`; "
+        "unset: nowhere. Needs `pip install 'lorebase[tracing]'`.",
+    )
     slow_request_seconds: float = Field(
         10.0, ge=0, description="Requests that take longer are logged as slow, with their stages; 0: never."
     )

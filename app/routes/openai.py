@@ -77,10 +77,10 @@ async def chat(
         workspace, engine, selection, _with_system(template, body.system, grounded), ask, request.state.request_id,
         grounded=grounded, warnings=choice.warnings,
     )  # fmt: skip
-    steps = counted(steps, request, service, workspace)
     ignored = [_SYSTEM_IGNORED] if body.system and not engine.generates else []
     used = f"{selection.name}@{selection.version}" if selection else None
     headers = choice.headers
+    steps = counted(steps, request, service, workspace, used or BASE)
     head = {
         "id": f"chatcmpl-{request.state.request_id}",
         "created": int(time.time()),

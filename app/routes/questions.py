@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import Annotated, Any, TypeVar
 
@@ -19,6 +20,7 @@ from app.reach import narrowed_request
 from app.routes.dependencies import CurrentPrincipal, CurrentService, CurrentWorkspace, ReadyEngine, ReadySearch
 from app.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
 from app.service import Service
+from app.tracing import Walk
 from app.workspace import Workspace
 
 router = APIRouter(tags=["questions"])
@@ -74,7 +76,7 @@ async def ask(
     steps = answer(
         workspace, engine, choice.selection, template, body, request.state.request_id, warnings=choice.warnings
     )
-    steps = counted(steps, request, service, workspace)
+    steps = counted(steps, request, service, workspace, choice.headers["X-Adapter-Used"])
     if body.stream:
         return StreamingResponse(
             _stream(steps), media_type="text/event-stream", headers={**choice.headers, "Cache-Control": "no-store"}
@@ -83,15 +85,20 @@ async def ask(
     return Response(response.model_dump_json(), media_type="application/json", headers=choice.headers)
 
 
-async def counted(steps: Steps, request: Request, service: Service, workspace: Workspace) -> Steps:
+async def counted(steps: Steps, request: Request, service: Service, workspace: Workspace, adapter: str) -> Steps:
     """The same steps; how they end is counted, and the stages' times are noted for the log of slow requests."""
     outcome: Outcome = "failed"
     timings: dict[str, float] = {}
     prompt_tokens = completion_tokens = 0
+    walk = Walk(request.state.request_id, workspace.tenant_id, request.headers.get("traceparent"))
     try:
         async with contextlib.aclosing(steps):
             async for step in steps:
-                if isinstance(step, AskResponse):
+                if isinstance(step, Retrieved):
+                    walk.retrieved = time.time_ns()
+                elif isinstance(step, AnswerPiece):
+                    walk.piece()
+                elif isinstance(step, AskResponse):
                     outcome = "abstained" if step.abstained else "answered"
                     timings = request.state.stages = step.timings_ms
                     prompt_tokens, completion_tokens = step.usage.prompt_tokens, step.usage.completion_tokens
@@ -101,6 +108,9 @@ async def counted(steps: Steps, request: Request, service: Service, workspace: W
         raise
     finally:
         service.metrics.ask(outcome, timings, prompt_tokens, completion_tokens)
+        if service.tracing is not None:
+            tokens = {"lorebase.prompt_tokens": prompt_tokens, "lorebase.completion_tokens": completion_tokens}
+            service.tracing.ended(walk, outcome, adapter, tokens)
         workspace.usage.add(questions=1, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
 
