@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: serve test test-long test-browser check audit docs demo bench format lock help
+.PHONY: serve test test-long test-browser check audit docs demo bench soak format lock help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -43,6 +43,9 @@ demo: $(READY) ## two tenants, three documents, two adapters, in a minute
 
 bench: $(READY) ## a measurement: make bench NAME=ask ARGS=--quick
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+
+soak: $(READY) ## faults and attacks, long: make soak, or one row: make soak NAME=isolation
+	@$(BIN)/python -m reliability $(NAME) $(ARGS)
 
 format: $(READY) ## put the code in form
 	@$(BIN)/ruff check --fix .

@@ -82,6 +82,7 @@ class Access:
         principal: looks a key up; None for an unknown key.
         rules: which scopes open which route.
         max_body_bytes: larger bodies are answered 413, declared ones before a byte of them is read.
+        body_seconds: a request whose body stands still for longer is answered 408.
         metrics: told of every request that has ended.
         metrics_key: opens the metrics, beside an admin key.
         allowances: how a tenant stands in its rates and budgets, once this request is taken from them; told whether
@@ -98,6 +99,7 @@ class Access:
         principal: Callable[[str], Principal | None],
         rules: Rulebook,
         max_body_bytes: int,
+        body_seconds: float,
         metrics: Metrics,
         metrics_key: str | None,
         allowances: Callable[[str, bool], Awaitable[Sequence[Allowance]]],
@@ -110,6 +112,7 @@ class Access:
         self._principal = principal
         self._rules = rules
         self._max_body_bytes = max_body_bytes
+        self._body_seconds = body_seconds
         self._metrics = metrics
         self._metrics_key = metrics_key
         self._allowances = allowances
@@ -223,11 +226,16 @@ class Access:
         return expected is not None and hmac.compare_digest(key.encode("utf-8", "surrogateescape"), expected.encode())
 
     def _capped(self, receive: Receive) -> Receive:
-        seen = 0
+        seen, whole = 0, False
 
         async def capped() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            try:
+                async with asyncio.timeout(None if whole else self._body_seconds):  # after it only the client's leaving
+                    message = await receive()
+            except TimeoutError:
+                raise _too_slow() from None
+            whole = whole or not message.get("more_body", False)
             seen += len(message.get("body", b""))
             if seen > self._max_body_bytes:
                 raise self._too_large()
@@ -310,6 +318,12 @@ def _unknown_key() -> Problem:
 
 def _unauthorized(detail: str) -> Problem:
     return Problem(401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
+
+
+def _too_slow() -> Problem:
+    return Problem(
+        408, "too_slow", "The rest of the request's body did not come; send it again.", {"Connection": "close"}
+    )
 
 
 def _stopping() -> Problem:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,20 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalServer:
-    """A running server, its keys and its data folder."""
+    """A running server and its keys.
+
+    Attributes:
+        data: its data folder.
+        process: the server's, or that of the ``wrapper`` it was started through.
+        log: what it writes.
+    """
 
     url: str
     admin_key: str
     default_key: str
     data: Path
+    process: subprocess.Popen[bytes]
+    log: Path
 
     def client(self) -> LorebaseClient:
         """A client with the key of the ``default`` tenant."""
@@ -52,15 +60,20 @@ def local_server(
     *,
     environment: Mapping[str, str] | None = None,
     default_key: str | None = None,
+    data: Path | None = None,
+    wrapper: Sequence[str] = (),
     ready_seconds: float = 180.0,
     stop_seconds: float = 30.0,
     module: str = "app.cli",
 ) -> Iterator[LocalServer]:
     """Start a server on a free port with a data folder and keys of its own; stop it and forget the folder at the end.
+    The file that its output goes to stays where ``data`` is given, beside that folder.
 
     Args:
         default_key: the key of the ``default`` tenant, instead of a made one.
         module: what is run instead of the command line, with its arguments.
+        data: a data folder that is kept, instead of one of its own.
+        wrapper: a command that starts the server's, such as ``("prlimit", "--fsize=1000000")``.
         environment: further settings, such as ``{"LOREBASE_MODEL": …}``; this process's environment is passed on.
 
     Raises:
@@ -68,30 +81,27 @@ def local_server(
     """
     with tempfile.TemporaryDirectory(prefix="lorebase-", ignore_cleanup_errors=True) as folder:
         port = free_port()
-        server = LocalServer(
-            f"http://127.0.0.1:{port}",
-            secrets.token_urlsafe(24),
-            default_key or secrets.token_urlsafe(24),
-            Path(folder) / "data",
-        )
+        kept = Path(folder) / "data" if data is None else data
+        written = kept.with_name(f"{kept.name}.log")
+        url, admin_key = f"http://127.0.0.1:{port}", secrets.token_urlsafe(24)
+        default_key = default_key or secrets.token_urlsafe(24)
         settings = {
             "LOREBASE_LOG_LEVEL": "warning",  # a line for every request would hide what went wrong
             **os.environ,
             **(environment or {}),
             "LOREBASE_HOST": "127.0.0.1",
             "LOREBASE_PORT": str(port),
-            "LOREBASE_DATA": str(server.data),
-            "LOREBASE_ADMIN_KEY": server.admin_key,
-            "LOREBASE_DEFAULT_KEY": server.default_key,
+            "LOREBASE_DATA": str(kept),
+            "LOREBASE_ADMIN_KEY": admin_key,
+            "LOREBASE_DEFAULT_KEY": default_key,
         }
-        written = Path(folder) / "server.log"
-        with written.open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - the module is named by our own code
-                [sys.executable, "-m", module, "serve"], env=settings, stdout=log, stderr=subprocess.STDOUT
+        with written.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - module and wrapper are named by our own code
+                [*wrapper, sys.executable, "-m", module, "serve"], env=settings, stdout=log, stderr=subprocess.STDOUT
             )
         try:
-            _wait_until_ready(process, server.url, written, ready_seconds)
-            yield server
+            _wait_until_ready(process, url, written, ready_seconds)
+            yield LocalServer(url, admin_key, default_key, kept, process, written)
         finally:
             _stop(process, stop_seconds)
 

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.access import Access
 from app.keys import Principal
-from app.problems import install_problem_handlers
+from app.problems import PROBLEM_RESPONSE, PROBLEM_SCHEMA, install_problem_handlers
 from app.replay import Idempotency
 from app.response_headers import ResponseHeaders
 from app.routes import (
@@ -108,6 +108,7 @@ def create_app(service: Service, guests: Mapping[str, Principal] = MappingProxyT
         principal=lambda key: guests.get(key) or service.directory.keys.principal(key),
         rules=Rulebook(ROUTERS),
         max_body_bytes=settings.max_body_bytes,
+        body_seconds=settings.body_seconds,
         metrics=service.metrics,
         metrics_key=settings.metrics_key.get_secret_value() if settings.metrics_key else None,
         allowances=service.allowances,
@@ -151,11 +152,22 @@ def _routed(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | N
 
 
 def _complete(schema: dict[str, Any]) -> dict[str, Any]:
-    """Add to the OpenAPI document what no route's signature says: the key, and the JSON body of `POST /ingest`."""
+    """Add to the OpenAPI document what no route's signature says: the key, the JSON body of `POST /ingest`, and that
+    every error is a problem."""
     body = IngestRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     definitions = body.pop("$defs", {})
     components = schema.setdefault("components", {})
     components.setdefault("schemas", {}).update({**definitions, IngestRequest.__name__: body})
+    for unused in (
+        "HTTPValidationError",
+        "ValidationError",
+    ):  # what FastAPI answers by itself, and this service does not
+        components["schemas"].pop(unused, None)
+    components["schemas"]["Problem"] = PROBLEM_SCHEMA
+    for methods in schema["paths"].values():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = PROBLEM_RESPONSE
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     schema["security"] = [{"key": []}]
     return schema

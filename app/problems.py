@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import re
+import sqlite3
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +30,24 @@ _log = logging.getLogger("lorebase.problems")
 _CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
           409: "conflict", 413: "too_large", 415: "unsupported_media_type", 422: "invalid_request",
           429: "too_many_requests", 503: "unavailable", 507: "storage_full"}  # fmt: skip
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "title": "Problem",
+    "description": "An error, as RFC 9457 has it. Further fields depend on the code.",
+    "required": ["type", "title", "status", "code", "detail", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable; for programs."},
+        "detail": {"type": "string", "minLength": 1, "description": "What to do, for people."},
+        "request_id": {"type": ["string", "null"]},
+    },
+}
+PROBLEM_RESPONSE = {
+    "description": "Anything else is a problem.",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 
 
 class Problem(HTTPException):
@@ -112,8 +132,14 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.DocumentNotReady: (409, "document_not_ready"),
     ingest_errors.SplitUnavailable: (422, "split_unavailable"),
     ingest_errors.IndexMismatch: (409, "index_mismatch"),
+    ingest_errors.DamagedData: (503, "damaged"),
 }
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_SQLITE_REFUSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+_NOT_AS_MADE = re.compile("no such (table|column)|decode to UTF-8")  # SQL is constant: then the schema is not
+_SQLITE_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _RETRY_SECONDS = {429: "1", 503: "2"}
 _LONGEST_DETAIL = 1000
 _FIELDS = ("reason", "available", "document_id", "limit", "used")  # attributes of errors that clients can use
@@ -136,10 +162,30 @@ def problem_of(error: Exception) -> Problem:
             if kind is ingest_errors.UnknownDocument:
                 detail = "There is no such document."
             return Problem(status, code, detail, headers, **fields)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Problem(507, "storage_full", "The server's disk is full. Nothing was stored; try again later.")
+    if isinstance(error, OSError | sqlite3.Error) and (problem := _of_the_disk(error)) is not None:
+        _log.warning("the disk: %s", error)
+        return problem
     _log.error("unexpected error", exc_info=error)
     return Problem(500, "internal", "Something went wrong on the server; its log says what, under the request id.")
+
+
+def _of_the_disk(error: OSError | sqlite3.Error) -> Problem | None:
+    """The problem of a disk that takes nothing, or gives something else back; None for any other error."""
+    if isinstance(error, OSError):
+        full, refused, damaged = error.errno in _FULL, error.errno in _REFUSED, False
+    else:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds in its higher bits
+        full, refused = code == sqlite3.SQLITE_FULL, code in _SQLITE_REFUSED
+        damaged = code in _SQLITE_DAMAGED or _NOT_AS_MADE.search(str(error)) is not None
+    if damaged:
+        detail = "This tenant's database is damaged. The operator can restore a backup; other tenants are not affected."
+        return Problem(503, "damaged", detail, {"Retry-After": "60"})
+    if full:
+        return Problem(507, "storage_full", "The server's disk is full. Nothing was stored; try again later.")
+    if refused:
+        detail = "The server cannot write its data folder. Nothing was stored; try again later."
+        return Problem(507, "storage_refused", detail)
+    return None
 
 
 def _over_quota(error: QuotaExceeded) -> Problem:
@@ -171,6 +217,8 @@ def install_problem_handlers(app: FastAPI) -> None:
         life_errors.LifeError,
         page_images.PageImageError,
         QuotaExceeded,
+        OSError,
+        sqlite3.Error,
         Exception,
     ):
         app.add_exception_handler(kind, on_error)

@@ -49,10 +49,12 @@ from ingest import (
     ArchiveLimits,
     Corpus,
     CrossEncoderReranker,
+    DamagedData,
     Database,
     DatabaseClosed,
     Embedder,
     IndexOptions,
+    IngestError,
     ParseLimits,
     ParserProcess,
     Reranker,
@@ -234,7 +236,10 @@ class Service:
 
     def remove_tenant(self, tenant_id: str) -> bool:
         """Erase a tenant and all it owns, also while its jobs run. False when there is no such tenant."""
-        workspace = self.workspaces.get(tenant_id)
+        try:
+            workspace = self.workspaces.get(tenant_id)
+        except (sqlite3.Error, IngestError):  # damaged: it goes all the same
+            workspace = None
         for ref in workspace.adapters.refs() if workspace is not None else ():
             self.engine.unload(ref)
         removed = self.workspaces.remove(tenant_id)
@@ -273,7 +278,7 @@ class Service:
                 (workspace.audit.add_refusal if refusal else workspace.audit.add)(entry)
         except DatabaseClosed:  # the tenant is gone, or the service stops
             pass
-        except (sqlite3.Error, OSError):
+        except (sqlite3.Error, OSError, DamagedData):
             _log.exception("an action is missing from the audit log", extra={"tenant": tenant_id})
 
     def idempotency(self, tenant_id: str) -> IdempotencyStore | None:

@@ -130,6 +130,9 @@ class Settings(BaseSettings):
         1024, ge=1, description="Memory for the tenants' vector indexes and open databases, in MiB."
     )
     max_body_mb: int = Field(32, ge=1, description="Largest request body, in MiB.")
+    body_seconds: float = Field(
+        30.0, gt=0, description="Longest time without a byte of a request's body before the request is ended with 408."
+    )
     max_question_chars: int = Field(4000, ge=1, description="Longest question, in characters.")
     max_waiting: int = Field(256, ge=1, description="Questions that may wait for the model; more are answered 429.")
     max_pending_documents: int = Field(

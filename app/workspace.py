@@ -33,10 +33,11 @@ from app.tasks import TASK_MIGRATIONS, TaskStore
 from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
 from app.tenants import TenantDirectory
 from app.usage import USAGE_MIGRATIONS, UsageStore
-from ingest import DOCUMENT_MIGRATIONS, Corpus, Database, DatabaseClosed, RetrievalOptions
+from ingest import DOCUMENT_MIGRATIONS, Corpus, DamagedData, Database, DatabaseClosed, RetrievalOptions
 
 _log = logging.getLogger("lorebase.workspace")
 _ADAPTERS = "adapters"
+OWNER_MIGRATIONS = ["CREATE TABLE owner (one INTEGER PRIMARY KEY CHECK (one = 1), tenant_id TEXT NOT NULL)"]
 _ERASE_SECONDS = 10.0  # for those who are still writing to see that it is gone
 _CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
@@ -99,8 +100,10 @@ class Workspace:
                 "audit": AUDIT_MIGRATIONS,
                 "idempotency": IDEMPOTENCY_MIGRATIONS,
                 "erasure": ERASURE_MIGRATIONS,
+                "owner": OWNER_MIGRATIONS,
             },
         )
+        self._check_owner()
         self.corpus = make_corpus(self.database)
         self.adapters = AdapterRegistry(folder / _ADAPTERS, tenant_id)
         self.ingestion = open_ingestion(self.database, self.corpus)
@@ -125,6 +128,17 @@ class Workspace:
         self.answers = AnswerStore(
             self.database, retention, lambda: self.policy.current.keep_answers, wake_writer, answers_changed
         )
+
+    def _check_owner(self) -> None:
+        """Raise DamagedData when the database is of another tenant: its file was put into the wrong folder."""
+        with self.database.read() as connection:
+            row = connection.execute("SELECT tenant_id FROM owner").fetchone()
+        if row is None:
+            with self.database.write() as connection:
+                connection.execute("INSERT INTO owner VALUES (1, ?)", (self.tenant_id,))
+        elif row["tenant_id"] != self.tenant_id:
+            self.database.close()
+            raise DamagedData("the database in this tenant's folder is of another tenant: restore a backup")
 
     def held_bytes(self) -> int:
         """About how much memory the index and the database's connections hold."""

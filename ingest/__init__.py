@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ingest.errors import (
         CompletionFailed,
         CompletionTooLong,
+        DamagedData,
         DatabaseClosed,
         DocumentNotReady,
         EmbedderUnavailable,
@@ -68,6 +69,7 @@ _HOMES = {
     "ingest.errors": (
         "CompletionFailed",
         "CompletionTooLong",
+        "DamagedData",
         "DatabaseClosed",
         "DocumentNotReady",
         "EmbedderUnavailable",
@@ -124,6 +126,7 @@ __all__ = [
     "Corpus",
     "Counts",
     "CrossEncoderReranker",
+    "DamagedData",
     "Database",
     "DatabaseClosed",
     "DocumentNotReady",

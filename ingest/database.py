@@ -9,13 +9,14 @@ guarded by a lock; readers are opened with ``query_only`` and therefore never wr
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from ingest.errors import DatabaseClosed, IncompatibleDatabase
+from ingest.errors import DamagedData, DatabaseClosed, IncompatibleDatabase
 
 Migration = str | Callable[[sqlite3.Connection], None]
 """A SQL script, or a function where SQL does not suffice; either runs inside a transaction."""
@@ -53,9 +54,11 @@ class Database:
         self._idle_readers: list[sqlite3.Connection] = []
         self._busy_readers = 0
         self._closed = False
-        self._writer: sqlite3.Connection | None = self._open_writer()
+        with _as_stored(path):
+            self._writer: sqlite3.Connection | None = self._open_writer()
         try:
-            self._migrate(self._writer, migrations)
+            with _as_stored(path):
+                self._migrate(self._writer, migrations)
         except BaseException:
             self._writer.close()
             raise
@@ -79,7 +82,7 @@ class Database:
             try:
                 if self._writer is None:
                     self._writer = self._open_writer()
-                with _transaction(self._writer):
+                with _as_stored(self.path), _transaction(self._writer):
                     yield self._writer
             finally:
                 self._writing_thread = None
@@ -90,12 +93,14 @@ class Database:
 
         Raises:
             DatabaseClosed: the database is closed.
+            DamagedData: what was read is not what was stored.
             sqlite3.OperationalError: the block tries to write.
         """
         connection = self._take_reader()
         try:
-            connection.execute("BEGIN")
-            yield connection
+            with _as_stored(self.path):
+                connection.execute("BEGIN")
+                yield connection
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -241,6 +246,15 @@ def _apply(writer: sqlite3.Connection, migration: Migration) -> None:
         return
     for statement in _statements(migration):
         writer.execute(statement)
+
+
+@contextmanager
+def _as_stored(path: Path) -> Iterator[None]:
+    """Raise DamagedData where text that was read is none, or no JSON, as all that is stored is."""
+    try:
+        yield
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DamagedData(f"what the database {path.name} holds was not stored so: restore a backup") from error
 
 
 @contextmanager

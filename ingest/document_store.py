@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest import checksums
 from ingest.errors import InvalidDocument, UnknownDocument
 from ingest.filters import Predicate
 from ingest.keyword_index import TITLE_OF_CHUNKS, extra_terms
@@ -166,8 +167,8 @@ def complete(
     for position, (chunk, vector) in enumerate(zip(chunks, vectors.astype(_VECTOR_TYPE, copy=False), strict=True)):
         text = parsed.text[chunk.start : chunk.end]
         number = connection.execute(
-            'INSERT INTO chunks (document_id, position, start, "end", page, section, text, title, extra_terms) '
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+            'INSERT INTO chunks (document_id, position, start, "end", page, section, text, title, extra_terms, sum) '
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
             (
                 document_id,
                 position,
@@ -178,9 +179,13 @@ def complete(
                 text,
                 title,
                 extra_terms(title, text),
+                checksums.of_chunk(text, chunk.start, chunk.end),
             ),
         ).fetchone()["number"]
-        connection.execute("INSERT INTO vectors (chunk, vector) VALUES (?, ?)", (number, vector.tobytes()))
+        stored = vector.tobytes()
+        connection.execute(
+            "INSERT INTO vectors (chunk, vector, sum) VALUES (?, ?, ?)", (number, stored, checksums.of_vector(stored))
+        )
         numbers[position] = number
     return numbers
 
@@ -380,7 +385,11 @@ def passages(
     final: Sequence[float],
     scores: Sequence[PassageScores],
 ) -> list[FoundPassage]:
-    """The passages of chunk numbers, in their order; numbers of deleted chunks are left out."""
+    """The passages of chunk numbers, in their order; numbers of deleted chunks are left out.
+
+    Raises:
+        DamagedData: a chunk is not what was stored.
+    """
     # CROSS JOIN holds SQLite to this order; left to itself it begins with every ready document.
     rows = connection.execute(
         "SELECT chunks.*, coalesce(documents.title, documents.name) AS document_title FROM json_each(?) AS wanted "
@@ -389,6 +398,8 @@ def passages(
         (json.dumps(list(numbers)),),
     )
     by_number = {row["number"]: row for row in rows}
+    for row in by_number.values():
+        checksums.check_chunk(row)
     return [
         FoundPassage(
             chunk_id=_chunk_id(row),

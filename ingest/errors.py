@@ -15,6 +15,7 @@ IngestError
 ├── RerankerUnavailable    reranking was asked for, and there is no reranker or it cannot be loaded
 ├── IndexMismatch          the stored vectors were made by another embedder
 ├── DatabaseClosed         the database was closed while it was asked: its tenant is gone, or the service stops
+├── DamagedData            what is stored is not what was stored: a checksum or an owner does not fit
 └── IncompatibleDatabase   a database was written by a newer version of this software
 """
 
@@ -90,6 +91,10 @@ class IndexMismatch(IngestError):
 
 class DatabaseClosed(IngestError):
     """The database was closed while it was asked: its owner is gone, or the process ends."""
+
+
+class DamagedData(IngestError):
+    """What is stored is not what was stored: a checksum or an owner does not fit. The message says of what."""
 
 
 class IncompatibleDatabase(IngestError):

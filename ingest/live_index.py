@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from ingest import vector_store as store
 from ingest.database import Database
-from ingest.embedding import Embedder
-from ingest.errors import DatabaseClosed, IndexMismatch
+from ingest.embedding import Embedder, embedded_text
+from ingest.errors import DamagedData, DatabaseClosed, IndexMismatch
 from ingest.hnsw import GraphFileUnusable, HnswGraph
 from ingest.vector_index import Snapshot, VectorIndex
 
@@ -43,6 +43,7 @@ _UNCOVERED_SHARE = 0.02  # of the rows, searched exactly beside the graph, from 
 _FEWEST_UNCOVERED = 1000
 _DEAD_NODES_SHARE = 0.3  # of the graph, from which it is built anew
 _BACK_TO_EXACT_SHARE = 0.8  # of exact_up_to, below which the graph is dropped
+_MENDINGS = 3  # readings of the vectors, before the disk is given up
 _SAVED_GROWTH = 0.1  # of the nodes saved, from which the graph is saved again
 
 
@@ -181,18 +182,36 @@ class LiveIndex:
             work.result()
 
     def _loaded(self) -> VectorIndex:
-        with self._lock:
-            if self._index is not None:
-                return self._index
-            with self._database.read() as connection:
-                stored = store.embedder_of_vectors(connection)
-                if stored is not None and stored != self._embedder.fingerprint:
-                    raise IndexMismatch(MISMATCH)
-                found = store.all_vectors(connection, self._embedder.dimension, _SPARE)
-            index = self._index = VectorIndex(self._embedder.dimension, found)
+        for _ in range(_MENDINGS):
+            with self._lock:
+                if self._index is not None:
+                    return self._index
+                with self._database.read() as connection:
+                    stored = store.embedder_of_vectors(connection)
+                    if stored is not None and stored != self._embedder.fingerprint:
+                        raise IndexMismatch(MISMATCH)
+                    found = store.all_vectors(connection, self._embedder.dimension, _SPARE)
+                if not found.damaged:
+                    index = self._index = VectorIndex(self._embedder.dimension, found)
+                    break
+            self._mend(found.damaged)
+        else:
+            raise DamagedData(
+                "stored vectors are damaged again as soon as they are mended: the disk is not to be trusted"
+            )
         self._attend(index)
         self._options.on_resize()
         return index
+
+    def _mend(self, numbers: list[int]) -> None:
+        """Embed the chunks again whose vectors are damaged. Raises DamagedData when their text is too."""
+        _log.warning("%d stored vectors are damaged and made again from their text", len(numbers))
+        with self._database.read() as connection:
+            inputs = store.damaged_inputs(connection, numbers)
+        vectors = self._embedder.encode([embedded_text(title, text) for _, title, text in inputs])  # [n, d]
+        with self._database.write() as connection:
+            for (number, _, _), vector in zip(inputs, vectors, strict=True):
+                store.mend_vector(connection, number, vector)
 
     def _attend(self, index: VectorIndex) -> None:
         """Have the graph built, extended, rebuilt or dropped, where that is due and not under way."""

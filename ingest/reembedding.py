@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ingest import vector_store
+from ingest.checksums import of_vector
 from ingest.database import Database
 from ingest.embedding import Embedder, embedded_text
 
@@ -21,7 +22,8 @@ _NEXT_EMBEDDER = "next embedder"
 _NEW_VECTORS = """
 CREATE TABLE IF NOT EXISTS next_vectors (
     chunk INTEGER PRIMARY KEY REFERENCES chunks (number) ON DELETE CASCADE,
-    vector BLOB NOT NULL                       -- float32, little-endian
+    vector BLOB NOT NULL,                      -- float32, little-endian
+    sum INTEGER
 )
 """
 
@@ -68,9 +70,9 @@ def reembed(
         vectors = embedder.encode([embedded_text(row["title"], row["text"]) for row in portion])  # [n, d]
         with database.write() as connection:
             connection.executemany(
-                "INSERT INTO next_vectors (chunk, vector) SELECT number, ? FROM chunks WHERE number = ?",
+                "INSERT INTO next_vectors (chunk, vector, sum) SELECT number, ?, ? FROM chunks WHERE number = ?",
                 [
-                    (vector.astype("<f4").tobytes(), row["number"])
+                    (stored := vector.astype("<f4").tobytes(), of_vector(stored), row["number"])
                     for row, vector in zip(portion, np.asarray(vectors), strict=True)
                 ],
             )

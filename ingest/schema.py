@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ingest import keyword_index
+from ingest import checksums, keyword_index
 from ingest.database import Migration
 
 DOCUMENTS: Final = "documents"
@@ -156,4 +156,11 @@ DOCUMENT_MIGRATIONS: Final[list[Migration]] = [
         FOREIGN KEY (document_id, revision) REFERENCES staged ON DELETE CASCADE
     ) WITHOUT ROWID;
     """,
+    # Found when read: a bit that a disk has turned. The database itself checks only how its pages hang together.
+    """
+    ALTER TABLE vectors ADD COLUMN sum INTEGER;    -- ingest.checksums; NULL: not known
+    ALTER TABLE chunks ADD COLUMN sum INTEGER;
+    DROP TABLE IF EXISTS next_vectors;             -- of a `lorebase reindex` under way, which begins again
+    """,
+    checksums.add_to_existing,
 ]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ingest.checksums import check_chunk, of_vector
 
 _VECTOR_TYPE = np.dtype("<f4")
 _EMBEDDER = "embedder"
@@ -28,11 +30,13 @@ class StoredVectors:
         numbers: int64 ``[n]``.
         vectors: float32 ``[n, dimension]``.
         documents: the rows of each document, ascending.
+        damaged: chunks whose vector is not what was stored.
     """
 
     numbers: NDArray[np.int64]
     vectors: NDArray[np.float32]
     documents: dict[str, range]
+    damaged: list[int] = field(default_factory=list)
 
 
 def all_vectors(connection: sqlite3.Connection, dimension: int, spare: float = 0.0) -> StoredVectors:
@@ -40,9 +44,6 @@ def all_vectors(connection: sqlite3.Connection, dimension: int, spare: float = 0
 
     Args:
         spare: share of further rows to make room for; they lie behind the last row and hold nothing.
-
-    Raises:
-        ValueError: a stored vector has another length.
     """
     cursor = connection.cursor()
     cursor.row_factory = None
@@ -50,12 +51,20 @@ def all_vectors(connection: sqlite3.Connection, dimension: int, spare: float = 0
     capacity = int(total * (1 + spare))
     numbers = np.empty(capacity, dtype=np.int64)
     vectors = np.empty((capacity, dimension), dtype=_VECTOR_TYPE)
-    cursor.execute("SELECT chunk, vector FROM vectors ORDER BY chunk")
+    cursor.execute("SELECT chunk, vector, sum FROM vectors ORDER BY chunk")
     row = 0
+    damaged: list[int] = []
+    nothing = bytes(dimension * _VECTOR_TYPE.itemsize)
     while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-        found, blobs = zip(*rows, strict=True)
+        found, blobs, sums = zip(*rows, strict=True)
+        damaged += [
+            number
+            for number, blob, kept in zip(found, blobs, sums, strict=True)
+            if len(blob) != len(nothing) or (kept is not None and kept != of_vector(blob))
+        ]
+        whole = (blob if len(blob) == len(nothing) else nothing for blob in blobs)
         numbers[row : row + len(rows)] = found
-        vectors[row : row + len(rows)] = np.frombuffer(b"".join(blobs), _VECTOR_TYPE).reshape(len(rows), dimension)
+        vectors[row : row + len(rows)] = np.frombuffer(b"".join(whole), _VECTOR_TYPE).reshape(len(rows), dimension)
         row += len(rows)
     # A document's chunks are numbered in one transaction, so no other's lie between them.
     cursor.execute("SELECT document_id, min(number), max(number) FROM chunks GROUP BY document_id ORDER BY 2")
@@ -65,7 +74,7 @@ def all_vectors(connection: sqlite3.Connection, dimension: int, spare: float = 0
     documents = {
         span[0]: range(start, stop) for span, (start, stop) in zip(spans, rows_of.tolist(), strict=True) if start < stop
     }
-    return StoredVectors(numbers, vectors, documents)
+    return StoredVectors(numbers, vectors, documents, damaged)
 
 
 def vectors_of(
@@ -130,3 +139,23 @@ def fact(connection: sqlite3.Connection, name: str) -> str | None:
 def note(connection: sqlite3.Connection, name: str, value: str) -> None:
     """Note something about the stored vectors under a name, in place of what was there."""
     connection.execute("INSERT OR REPLACE INTO index_facts (name, value) VALUES (?, ?)", (name, value))
+
+
+def damaged_inputs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[tuple[int, str, str]]:
+    """What the vectors of some chunks are made of: number, title and text of those that are there.
+
+    Raises:
+        DamagedData: the text is not what was stored either.
+    """
+    rows = connection.execute(
+        "SELECT * FROM chunks WHERE number IN (SELECT value FROM json_each(?))", (json.dumps(list(numbers)),)
+    ).fetchall()
+    for row in rows:
+        check_chunk(row)
+    return [(row["number"], row["title"], row["text"]) for row in rows]
+
+
+def mend_vector(connection: sqlite3.Connection, number: int, vector: NDArray[np.float32]) -> None:
+    """Store the vector of a chunk anew, float32 ``[dimension]``."""
+    stored = vector.astype(_VECTOR_TYPE).tobytes()
+    connection.execute("UPDATE vectors SET vector = ?, sum = ? WHERE chunk = ?", (stored, of_vector(stored), number))

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from app.local_server import LocalServer, local_server
+from reliability.rows import SETTINGS
 
 METRICS_KEY = "a-key-for-metrics-alone"
 
@@ -16,7 +17,7 @@ METRICS_KEY = "a-key-for-metrics-alone"
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
     """A real server process with a data folder of its own."""
-    with local_server(environment={"LOREBASE_MAX_BODY_MB": "4", "LOREBASE_METRICS_KEY": METRICS_KEY}) as running:
+    with local_server(environment={**SETTINGS, "LOREBASE_METRICS_KEY": METRICS_KEY}) as running:
         yield running
 
 

@@ -106,7 +106,9 @@ async def upload(
     return UploadedVersion(name=name, version=version.version, sha256=version.sha256)
 
 
-@router.get("/{name}/versions/{version}/export", response_class=Response)
+@router.get(
+    "/{name}/versions/{version}/export", response_class=Response, responses={200: {"content": {"application/zip": {}}}}
+)
 async def export(name: str, version: int, workspace: CurrentWorkspace) -> Response:
     """A version as a zip archive in peft's format, with its lineage."""
     selection = workspace.adapters.select(f"{name}@{version}")

@@ -12,7 +12,7 @@ from app.service import BackupRunning, Service
 router = APIRouter(tags=["backup"])
 
 
-@router.get("/backup", response_class=StreamingResponse)
+@router.get("/backup", response_class=StreamingResponse, responses={200: {"content": {"application/x-tar": {}}}})
 async def take_backup(service: CurrentService) -> StreamingResponse:
     """A tar archive of every tenant, taken while the service works; `lorebase restore` makes a data folder of it. It is
     complete when its last file is `manifest.json`."""

@@ -88,7 +88,7 @@ async def dataset(dataset: str, workspace: CurrentWorkspace) -> DatasetResponse:
     return _response(await asyncio.to_thread(workspace.datasets.get, dataset))
 
 
-@router.get("/{dataset}/examples", response_class=Response)
+@router.get("/{dataset}/examples", response_class=Response, responses={200: {"content": {"application/jsonl": {}}}})
 async def examples(dataset: str, workspace: CurrentWorkspace) -> Response:
     """The examples of a set as JSON Lines."""
     found = await asyncio.to_thread(workspace.datasets.get, dataset)

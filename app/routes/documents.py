@@ -43,6 +43,7 @@ T = TypeVar("T")
 MAX_FILES = 1000
 _MOST_TOLD = 100  # ids of deleted documents in one entry of the audit log
 _COLLECTION: TypeAdapter[str] = TypeAdapter(Collection)
+_ENDED: dict[int | str, dict[str, Any]] = {200: {"model": IngestResponse, "description": "The job has ended."}}
 _INGEST_BODY = {
     "requestBody": {
         "required": True,
@@ -65,7 +66,7 @@ _INGEST_BODY = {
 }
 
 
-@router.post("/ingest", status_code=202, response_model=IngestResponse, openapi_extra=_INGEST_BODY)
+@router.post("/ingest", status_code=202, response_model=IngestResponse, responses=_ENDED, openapi_extra=_INGEST_BODY)
 async def ingest(
     request: Request,
     principal: CurrentPrincipal,
@@ -141,7 +142,13 @@ async def document(document_id: DocumentId, workspace: CurrentWorkspace) -> Docu
     return _response(found, waiting.get(found.id))
 
 
-@router.put("/documents/{document_id}", status_code=202, response_model=IngestResponse, openapi_extra=_INGEST_BODY)
+@router.put(
+    "/documents/{document_id}",
+    status_code=202,
+    response_model=IngestResponse,
+    responses=_ENDED,
+    openapi_extra=_INGEST_BODY,
+)
 async def replace(
     document_id: DocumentId,
     request: Request,

@@ -37,10 +37,11 @@ router = APIRouter(tags=["evaluations"])
 Wait = Annotated[bool, Query(description="Answer when it has ended.")]
 _LOADS_NOTHING = "default-src 'none'; style-src 'unsafe-inline'"
 _MOST_WAITING = 100  # evaluations of one tenant
+_ENDED: dict[int | str, dict[str, Any]] = {200: {"model": EvaluationResponse, "description": "It has ended."}}
 _QUOTES = "A reader quotes from passages: it has nothing to answer from without them."
 
 
-@router.post("/evaluate", status_code=202, response_model=EvaluationStarted | EvaluationResponse)
+@router.post("/evaluate", status_code=202, response_model=EvaluationStarted, responses=_ENDED)
 async def evaluate(
     body: EvaluateRequest, workspace: CurrentWorkspace, service: CurrentService, engine: ReadyEngine, wait: Wait = False
 ) -> Response:
@@ -71,7 +72,8 @@ async def evaluate(
 @router.post(
     "/adapters/{name}/versions/{version}/gate",
     status_code=202,
-    response_model=EvaluationStarted | EvaluationResponse,
+    response_model=EvaluationStarted,
+    responses=_ENDED,
 )
 async def gate(
     name: str,
@@ -123,7 +125,11 @@ async def evaluation(evaluation_id: str, workspace: CurrentWorkspace) -> Evaluat
     return await asyncio.to_thread(_found, workspace, evaluation_id)
 
 
-@router.get("/evaluations/{evaluation_id}/report", response_class=HTMLResponse)
+@router.get(
+    "/evaluations/{evaluation_id}/report",
+    response_class=HTMLResponse,
+    responses={200: {"content": {"text/markdown": {}}}},
+)
 async def report(
     evaluation_id: str, workspace: CurrentWorkspace, format: Literal["html", "markdown"] = "html"
 ) -> Response:

@@ -47,7 +47,7 @@ async def feedback(
     return FeedbackPage(total=total, offset=offset, limit=limit, feedback=[_response(each) for each in found])
 
 
-@router.get("/export", response_class=StreamingResponse)
+@router.get("/export", response_class=StreamingResponse, responses={200: {"content": {"application/jsonl": {}}}})
 def export(workspace: CurrentWorkspace) -> StreamingResponse:
     """All feedback as JSON Lines, oldest question first: one object as in `GET /feedback` a line."""
 

@@ -18,7 +18,7 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "Not yet, or no more; `reason` says why."}})
 async def readyz(service: CurrentService, response: Response) -> dict[str, object]:
     """Questions can be answered: 200, or 503 with the reason."""
     ready, reason = service.readiness()

@@ -45,7 +45,9 @@ async def job(job_id: JobId, workspace: CurrentWorkspace) -> JobResponse:
     return await asyncio.to_thread(job_response, workspace, job_id)
 
 
-@router.get("/{job_id}/events", response_class=StreamingResponse)
+@router.get(
+    "/{job_id}/events", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
+)
 async def events(job_id: JobId, workspace: CurrentWorkspace, service: CurrentService) -> StreamingResponse:
     """Server-sent events: `progress` whenever the job's state, stage or progress changes, `end` when it has ended."""
     first = await asyncio.to_thread(job_response, workspace, job_id)

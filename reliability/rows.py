@@ -1,0 +1,65 @@
+"""The table: every row's name, what it is about in a line, and what runs it in its short or long form.
+
+A row that leaves a server as it found it takes one that runs already, so that the tests share theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.local_server import LocalServer, local_server
+from reliability import bodies, contract, damage, disk, isolation
+from reliability.outcome import Outcome
+
+SETTINGS = {"LOREBASE_MAX_BODY_MB": "4", "LOREBASE_BODY_SECONDS": "5"}
+"""Of the server that rows share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    Attributes:
+        run_with: what runs it; the seed decides every random choice.
+        short, long: what it is given for either form.
+        shares: whether it takes a server that runs already, first.
+    """
+
+    about: str
+    run_with: Callable[..., Outcome]
+    short: Mapping[str, Any]
+    long: Mapping[str, Any]
+    shares: bool = False
+
+    def run(self, *, seed: int, full: bool, server: LocalServer | None = None) -> Outcome:
+        """Run it: against ``server`` where it can share one, else against servers of its own."""
+        given = {**(self.long if full else self.short), "seed": seed}
+        if not self.shares:
+            return self.run_with(**given)
+        if server is not None:
+            return self.run_with(server, **given)
+        with local_server(environment=SETTINGS) as own:
+            return self.run_with(own, **given)
+
+
+ROWS: dict[str, Row] = {
+    "isolation": Row(
+        "another tenant's ids in every place of every route",
+        isolation.run, {"full": False}, {"full": True}, shares=True,
+    ),
+    "contract": Row(
+        "requests that fit the OpenAPI document, and that do not",
+        contract.run, {"examples": 1}, {"examples": 40}, shares=True,
+    ),
+    "bodies": Row(
+        "bodies too large, lying, slow; answers nobody reads",
+        bodies.run, {"connections": 30}, {"connections": 400}, shares=True,
+    ),
+    "damage": Row(
+        "files with turned bits, cut short, or of another tenant",
+        damage.run, {"rounds": 2, "graph": False}, {"rounds": 60},
+    ),
+    "disk": Row("a disk that is full, then refuses every write", disk.run, {"rounds": 1}, {"rounds": 20}),
+}  # fmt: skip
