@@ -136,6 +136,7 @@ def row_of(example: TrainingExample, adapter: AdapterRef | None) -> Row:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_a_pretraining_lowers_its_loss_and_goes_on_from_its_checkpoint_as_if_unbroken(tmp_path: Path) -> None:
     settings = Settings(steps=50, tokens=2000, checkpoint_seconds=1e9)
     unbroken = pretrain(tmp_path / "unbroken", settings)
