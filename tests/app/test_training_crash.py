@@ -19,7 +19,7 @@ from tests.app.test_restart import running
 from tests.app.test_training_over_http import send_set, send_towns, town_lines, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
-OFTEN = {"LOREBASE_TRAINING_CHECKPOINT_SECONDS": "0.01"}
+OFTEN = {"LOREBASE_LOG_LEVEL": "warning", "LOREBASE_TRAINING_CHECKPOINT_SECONDS": "0.01"}
 
 
 def test_a_training_goes_on_after_kill_9_of_the_service_and_registers_once(tmp_path: Path) -> None:
