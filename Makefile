@@ -41,8 +41,8 @@ docs: $(READY) ## the documentation as a site, on http://127.0.0.1:8001
 demo: $(READY) ## two tenants, three documents, two adapters, in a minute
 	@$(BIN)/lorebase demo
 
-bench: $(READY) ## a measurement: make bench NAME=ask ARGS=--quick
-	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+bench: $(READY) ## every measurement in its quick form, or one: make bench NAME=ask ARGS=--quick
+	@$(BIN)/python -m benchmarks$(if $(NAME),.$(NAME)) $(ARGS)
 
 soak: $(READY) ## faults and attacks, long: make soak, or one row: make soak NAME=isolation
 	@$(BIN)/python -m reliability $(NAME) $(ARGS)
