@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.local_server import LocalServer, local_server
-from reliability import bodies, contract, damage, disk, isolation
+from reliability import bodies, contract, damage, disk, files, isolation
 from reliability.outcome import Outcome
 
 SETTINGS = {"LOREBASE_MAX_BODY_MB": "4", "LOREBASE_BODY_SECONDS": "5"}
@@ -55,11 +55,15 @@ ROWS: dict[str, Row] = {
     ),
     "bodies": Row(
         "bodies too large, lying, slow; answers nobody reads",
-        bodies.run, {"connections": 30}, {"connections": 400}, shares=True,
+        bodies.run, {"connections": 12}, {"connections": 400}, shares=True,
     ),
     "damage": Row(
         "files with turned bits, cut short, or of another tenant",
-        damage.run, {"rounds": 2, "graph": False}, {"rounds": 60},
+        damage.run, {"rounds": 0, "graph": False}, {"rounds": 60},
+    ),
+    "files": Row(
+        "files with bombs, loops, links and names that reach out",
+        files.run, {"full": False}, {"full": True}, shares=True,
     ),
     "disk": Row("a disk that is full, then refuses every write", disk.run, {"rounds": 1}, {"rounds": 20}),
 }  # fmt: skip
