@@ -18,6 +18,7 @@ from benchmarks.measure import DATA
 from benchmarks.suite import CATALOGUE, ROOT, Run, print_table, read_runs, run_benchmark, without_data, write_report
 
 _RESULTS = ROOT / "benchmarks" / "results"
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -51,7 +52,10 @@ def main() -> None:
     if folder.is_dir() and any(folder.glob("*.json")):
         parser.error(f"{folder} keeps runs already; give another --output")
     folder.mkdir(parents=True, exist_ok=True)
-    sys.exit(_tell(_run_all(given.names or list(CATALOGUE), given.data.absolute(), folder, given.limit), folder))
+    names = given.names or list(CATALOGUE)
+    runs = _run_all(names, given.data.absolute(), folder, given.limit)
+    status = _tell(runs, folder)
+    sys.exit(status if len(runs) == len(names) else _INTERRUPTED)
 
 
 def _run_all(names: Sequence[str], data: Path, folder: Path, limit_s: float) -> list[Run]:

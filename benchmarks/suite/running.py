@@ -31,7 +31,8 @@ class Run:
 
     Attributes:
         reason: why there are no figures, or why they are not to be trusted.
-        machine: cpus, processor, load when it began (mean runnable processes of a minute), python, system.
+        machine: cpus, processor, load when it began (mean runnable processes of a minute), what
+            ``OMP_NUM_THREADS`` said, python, system.
         figures: the last line it printed; ``None`` where that was no JSON object.
     """
 
@@ -142,6 +143,7 @@ def _machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "processor": _processor(),
         "load": round(os.getloadavg()[0], 1),
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
