@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.local_server import LocalServer, local_server
-from reliability import bodies, contract, damage, disk, files, isolation
+from reliability import adapters, bodies, contract, damage, disk, files, isolation
 from reliability.outcome import Outcome
 
 SETTINGS = {"LOREBASE_MAX_BODY_MB": "4", "LOREBASE_BODY_SECONDS": "5"}
@@ -64,6 +64,10 @@ ROWS: dict[str, Row] = {
     "files": Row(
         "files with bombs, loops, links and names that reach out",
         files.run, {"full": False}, {"full": True}, shares=True,
+    ),
+    "adapters": Row(
+        "adapters with pickles, bombs, wrong shapes and lying headers",
+        adapters.run, {"bomb_mib": 100}, {"bomb_mib": 1500}, shares=True,
     ),
     "disk": Row("a disk that is full, then refuses every write", disk.run, {"rounds": 1}, {"rounds": 20}),
 }  # fmt: skip

@@ -44,13 +44,17 @@ def unpack(content: bytes) -> tuple[bytes, bytes, bytes | None]:
     export from here has beside them; everything else is left alone.
 
     Raises:
-        InvalidAdapter: it is no such archive, or unpacks to far more than it is.
+        InvalidAdapter: it is no such archive, names a file outside of itself, or unpacks to far more than it is.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
             if len(members) > _MOST_MEMBERS:
                 raise InvalidAdapter("size", f"The archive holds {len(members)} files; {_MOST_MEMBERS} are the limit.")
+            for member in members:
+                path = PurePosixPath(member.filename.replace("\\", "/"))
+                if path.is_absolute() or ".." in path.parts:
+                    raise InvalidAdapter("format", f"The archive names a file outside of itself: {str(path)[:200]}")
             found = {name: [m for m in members if PurePosixPath(m.filename).name == name] for name in _WANTED}
             for name, places in found.items():
                 if len(places) != 1:

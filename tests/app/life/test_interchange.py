@@ -34,6 +34,8 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes
         (zipped({"a/adapter_config.json": b"{}", "b/adapter_config.json": b"{}",
                  "adapter_model.safetensors": b""}), "format"),
         (zipped({"adapter_config.json": b"{}", "adapter_model.safetensors": bytes(10_000_000)}), "size"),
+        *((zipped({"adapter_config.json": b"{}", "adapter_model.safetensors": b"w", outside: b""}), "format")
+          for outside in ("../x", "/tmp/x", "..\\..\\x", "a/../../x")),
         (zipped({str(i): b"" for i in range(101)}), "size"),
         (zipped({"adapter_config.json": b"{}", "adapter_model.safetensors": b"x" * 1000})[:-60], "format"),
     ],
