@@ -101,6 +101,17 @@ def test_a_report_is_made_anew_from_what_a_folder_keeps(tmp_path: Path) -> None:
     assert (tmp_path / "wanted.svg").is_file()
 
 
+def test_the_table_and_charts_of_the_documentation_are_of_the_runs_kept_beside_them() -> None:
+    folder = ROOT / "docs" / "images" / "benchmarks"
+    runs = read_runs(folder)
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert runs
+    assert markdown_table(runs) in page
+    drawn = charts(runs)
+    assert {path.name: path.read_text() for path in folder.glob("*.svg")} == drawn
+    assert all(f"(images/benchmarks/{name})" in page for name in drawn)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
