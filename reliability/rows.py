@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.local_server import LocalServer, local_server
-from reliability import adapters, bodies, contract, damage, disk, files, isolation
+from reliability import adapters, bodies, contract, damage, disk, files, injection, isolation
 from reliability.outcome import Outcome
 
 SETTINGS = {"LOREBASE_MAX_BODY_MB": "4", "LOREBASE_BODY_SECONDS": "5"}
@@ -68,6 +68,10 @@ ROWS: dict[str, Row] = {
     "adapters": Row(
         "adapters with pickles, bombs, wrong shapes and lying headers",
         adapters.run, {"bomb_mib": 100}, {"bomb_mib": 1500}, shares=True,
+    ),
+    "injection": Row(
+        "documents and questions that give orders or forge citations",
+        injection.run, {"rounds": 1, "orders": 2}, {"rounds": 20}, shares=True,
     ),
     "disk": Row("a disk that is full, then refuses every write", disk.run, {"rounds": 1}, {"rounds": 20}),
 }  # fmt: skip
