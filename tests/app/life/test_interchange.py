@@ -51,7 +51,6 @@ def test_the_two_files_are_found_in_a_folder_and_the_rest_is_left_alone() -> Non
         "x/adapter_config.json": b"{}",
         "x/adapter_model.safetensors": b"w",
         "x/run.py": b"import os",
-        "../up": b"",
     }
     assert unpack(zipped(files)) == (b"{}", b"w", None)
     assert unpack(zipped({**files, "x/lineage.json": b"[]"})) == (b"{}", b"w", b"[]")
