@@ -5,6 +5,7 @@ Knows connections; what is sent and how it is read is described in `app.client.r
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import wraps
@@ -14,7 +15,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 import httpx
 
 from app.client import requests
-from app.client.calls import Call, Download, Events, problem, read_events, read_events_async, unreachable
+from app.client.calls import Call, Download, Events, Sending, problem, read_events, read_events_async, unreachable
 from app.schemas import ChunkResponse
 
 P = ParamSpec("P")
@@ -215,24 +216,24 @@ class LorebaseClient(Routes):
 
     def stream(self, events: Events[T]) -> Iterator[T]:
         """Send a request and give its events as they come."""
-        try:
-            with events.sending.arguments() as given, self._http.stream(**given) as response:
-                if not response.is_success:
-                    response.read()
-                    raise problem(response)
-                for event in read_events(response.iter_lines()):
-                    yield events.read(event)
-        except _NO_ANSWER as error:
-            raise unreachable(error) from error
+        with self._opened(events.sending) as response:
+            for event in read_events(response.iter_lines()):
+                yield events.read(event)
 
     def download(self, wanted: Download) -> Iterator[bytes]:
         """Send a request and give its answer's bytes as they come."""
+        with self._opened(wanted.sending) as response:
+            yield from response.iter_bytes()
+
+    @contextlib.contextmanager
+    def _opened(self, sending: Sending) -> Iterator[httpx.Response]:
+        """A good answer, to be read while it comes."""
         try:
-            with wanted.sending.arguments() as given, self._http.stream(**given) as response:
+            with sending.arguments() as given, self._http.stream(**given) as response:
                 if not response.is_success:
                     response.read()
                     raise problem(response)
-                yield from response.iter_bytes()
+                yield response
         except _NO_ANSWER as error:
             raise unreachable(error) from error
 
@@ -298,27 +299,26 @@ class AsyncLorebaseClient(Routes):
 
     async def stream(self, events: Events[T]) -> AsyncIterator[T]:
         """Send a request and give its events as they come."""
-        try:
-            with events.sending.arguments() as given:
-                async with self._http.stream(**given) as response:
-                    if not response.is_success:
-                        await response.aread()
-                        raise problem(response)
-                    async for event in read_events_async(response.aiter_lines()):
-                        yield events.read(event)
-        except _NO_ANSWER as error:
-            raise unreachable(error) from error
+        async with self._opened(events.sending) as response:
+            async for event in read_events_async(response.aiter_lines()):
+                yield events.read(event)
 
     async def download(self, wanted: Download) -> AsyncIterator[bytes]:
         """Send a request and give its answer's bytes as they come."""
+        async with self._opened(wanted.sending) as response:
+            async for piece in response.aiter_bytes():
+                yield piece
+
+    @contextlib.asynccontextmanager
+    async def _opened(self, sending: Sending) -> AsyncIterator[httpx.Response]:
+        """A good answer, to be read while it comes."""
         try:
-            with wanted.sending.arguments() as given:
+            with sending.arguments() as given:
                 async with self._http.stream(**given) as response:
                     if not response.is_success:
                         await response.aread()
                         raise problem(response)
-                    async for piece in response.aiter_bytes():
-                        yield piece
+                    yield response
         except _NO_ANSWER as error:
             raise unreachable(error) from error
 
