@@ -23,6 +23,9 @@ export const Bar = ({ value, label }) => html`<div
   aria-valuemin="0" aria-valuemax="100" aria-valuenow=${value === null ? undefined : Math.round(value * 100)}
 ><span style=${value === null ? undefined : { width: `${Math.round(value * 100)}%` }} /></div>`;
 
+// How far a job is; unknown while it is awaited, or has not counted its work yet.
+export const JobBar = ({ job, label }) => html`<${Bar} value=${job?.progress.total ? job.progress.done / job.progress.total : null} label=${label} />`;
+
 export const Loading = () => html`<${Bar} value=${null} label=${t("loading")} />`;
 
 export const Empty = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;

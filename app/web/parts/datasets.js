@@ -3,7 +3,7 @@ import { followJob, get, post, remove, request } from "../api.js";
 import { number, t, when } from "../i18n.js";
 import { has } from "../session.js";
 import { html, useState } from "../vendor/preact-htm.js";
-import { attempt, Bar, Field, Note, useLoaded } from "./basics.js";
+import { attempt, Field, JobBar, Note, useLoaded } from "./basics.js";
 import { Icon } from "./icons.js";
 
 async function download({ id, name }) {
@@ -37,7 +37,7 @@ function Build({ onEnd }) {
       <${Field} label=${t("datasets.name")}>${(id) => html`<input id=${id} type="text" maxlength="63" spellcheck=${false} value=${name} onInput=${(event) => setName(event.target.value)} />`}<//>
       <${Field} label=${t("datasets.limit")}>${(id) => html`<input id=${id} type="number" min="1" max="10000" required value=${limit} onInput=${(event) => setLimit(event.target.value)} />`}<//>
     </div>
-    ${job && html`<div class="row"><div class="grow"><${Bar} value=${job.progress.total ? job.progress.done / job.progress.total : null} label=${t("datasets.building")} /></div>
+    ${job && html`<div class="row"><div class="grow"><${JobBar} job=${job} label=${t("datasets.building")} /></div>
       <button type="button" class="compact" onClick=${() => attempt(() => post(`/jobs/${job.id}/cancel`))}>${t("cancel")}</button></div>`}
     ${problem && html`<${Note} kind="bad">${problem}<//>`}
     <div><button class="first" disabled=${job !== null}>${t("datasets.build")}</button></div>

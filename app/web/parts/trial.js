@@ -3,7 +3,7 @@ import { followJob, post } from "../api.js";
 import { number, percent, t, when } from "../i18n.js";
 import { has } from "../session.js";
 import { html, useState } from "../vendor/preact-htm.js";
-import { Bar, Field, Note, toast } from "./basics.js";
+import { Field, JobBar, Note, toast } from "./basics.js";
 import { BarChart } from "./charts.js";
 import { QuestionFile, readQuestions } from "./question-set.js";
 
@@ -82,7 +82,7 @@ function Gate({ adapter, versions, reload }) {
       <${QuestionFile} onChange=${setFile} />
       <label class="row"><input type="checkbox" checked=${promote} onChange=${(event) => setPromote(event.target.checked)} /> ${t("gate.promote")}</label>
     </div>
-    ${job && html`<${Bar} value=${job.progress.total ? job.progress.done / job.progress.total : null} label=${t("evaluation.asking")} />`}
+    ${job && html`<${JobBar} job=${job} label=${t("evaluation.asking")} />`}
     ${problem && html`<${Note} kind="bad">${problem}<//>`}
     <div><button class="first" disabled=${!file || job !== null}>${t("gate.start")}</button></div>
   </form></details>`;

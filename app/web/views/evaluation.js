@@ -1,7 +1,7 @@
 // Evaluation: a question set asked with and without documents and adapter, side by side, and what gates decided.
 import { followJob, get, post } from "../api.js";
 import { number, percent, t, when } from "../i18n.js";
-import { attempt, Bar, Empty, Field, Note, useLoaded } from "../parts/basics.js";
+import { attempt, Empty, Field, JobBar, Note, useLoaded } from "../parts/basics.js";
 import { BarChart } from "../parts/charts.js";
 import { AdapterPicker, useChoices } from "../parts/options.js";
 import { QuestionFile, readQuestions } from "../parts/question-set.js";
@@ -39,7 +39,7 @@ function Result({ id, onEnd }) {
   const shown = data.ways.filter(({ figures }) => figures);
   return html`<section class="card stack" aria-label=${data.name || t("evaluation.result")}>
     <div class="row spread"><h2 class="break">${data.name || t("evaluation.result")}</h2><span class="chip ${STATE[data.state] ?? ""}">${t(`job.state.${data.state}`)}</span></div>
-    ${running && html`<${Bar} value=${job?.progress.total ? job.progress.done / job.progress.total : null} label=${t("evaluation.asking")} />`}
+    ${running && html`<${JobBar} job=${job} label=${t("evaluation.asking")} />`}
     ${data.error && html`<${Note} kind="bad">${data.error}<//>`}
     ${data.gate && html`<${Note} kind=${data.gate.passed ? "good" : "warn"}><strong>${t(data.gate.passed ? (data.gate.promoted ? "gate.promoted" : "gate.passed") : "gate.refused")}</strong>
       <ul>${data.gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>`}
