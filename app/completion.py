@@ -24,12 +24,14 @@ class EngineCompletion:
     Args:
         share_key: whose turn a row takes; also keeps cached state of owners apart.
         stopping: set when the service stops; the row under way is then cancelled.
+        whole: an answer that its bound cuts off is none.
     """
 
-    def __init__(self, engine: Engine, share_key: str, stopping: threading.Event) -> None:
+    def __init__(self, engine: Engine, share_key: str, stopping: threading.Event, *, whole: bool = True) -> None:
         self._engine = engine
         self._share_key = share_key
         self._stopping = stopping
+        self._whole = whole
 
     def __call__(self, task: str, sources: Sequence[str], max_tokens: int) -> str:
         """The answer's text.
@@ -58,7 +60,7 @@ class EngineCompletion:
             submission.cancel()
         if done.dropped:
             raise CompletionTooLong("the sources do not fit the model's context together")
-        if done.finish_reason == "length":
+        if self._whole and done.finish_reason == "length":
             raise CompletionFailed("the answer did not end within its bound")
         return done.answer
 

@@ -15,12 +15,12 @@ from adapters import Passage
 from adapters.squad import normalize_answer
 
 _MARK = re.compile(r" ?\[(\d+)\]")
-_VERDICT = re.compile(r"[12]")
+_VERDICT = re.compile(r"(?<![\d.])[12](?![\d.]*\d)")  # alone: neither of 12 metres nor of 1.5
 _TASK = (
     "Two answers were given to a question. Which is better by this standard: {standard} "
     "The question was: {question} Reply with the number of the better answer only: 1 or 2."
 )
-_VERDICT_TOKENS = 8
+_VERDICT_TOKENS = 16  # some models say "Answer 1", or go on to say why; what is cut off is not needed
 _SUPPORTED = 0.5  # share of an answer's words above which a passage is said to hold it
 _SAYING_NOTHING = frozenset(
     "it its is are was were be of in on at to for by with and according".split()  # noqa: SIM905

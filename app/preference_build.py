@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from adapters.errors import QueueFull, RequestTooLong
 from adapters.training import TrainingExample
 from app.completion import EngineCompletion
 from app.dataset_sources import sources_of
-from app.judging import Judge, by_manner, by_model, by_rule
+from app.judging import Judge, Preference, by_manner, by_model, by_rule
 from app.task_worker import Control, TaskFailed
 from app.tasks import Task
 from app.workspace import Workspace
@@ -28,6 +28,7 @@ from ingest import CompletionFailed, CompletionTooLong
 _MAX_TOKENS = 128  # of a sampled answer
 _GLANCE_SECONDS = 0.2
 _BUSY_SECONDS = 0.5
+_AWAY_SECONDS = 60.0  # that a judge may be away, once it has answered
 _SEEDS = 2**31
 MakeEngine = Callable[[], Engine]
 
@@ -51,6 +52,7 @@ class PreferenceBuilds:
         selection = workspace.adapters.select(request["adapter"])
         adapter = selection.ref if selection is not None else None
         pairs: list[TrainingExample] = []
+        unjudged, why = 0, ""
         with self._judge(workspace, request["judge"], control) as judge:
             for number, example in enumerate(asked):
                 control.report("asking", done=number, total=len(asked))
@@ -68,7 +70,8 @@ class PreferenceBuilds:
                 answers = self._sampled(row, int(request["samples"]), control)
                 try:
                     preferred = judge(example.question, passages, answers)
-                except (CompletionFailed, CompletionTooLong):  # no verdict on this question
+                except (CompletionFailed, CompletionTooLong) as error:
+                    unjudged, why = unjudged + 1, str(error)
                     continue
                 if preferred is not None:
                     pairs.append(
@@ -77,14 +80,13 @@ class PreferenceBuilds:
                         )
                     )
         if not pairs:
-            raise TaskFailed(
-                f"The judge preferred no answer to any of {len(asked)} questions: their answers were alike, or equally "
-                "good to it. Raise temperature or samples, or choose another judge."
-            )
+            raise TaskFailed(_nothing_preferred(len(asked), unjudged, why))
         control.report("storing", done=len(asked), total=len(asked))
         sources = sources_of(workspace.corpus, pairs)
         made = workspace.datasets.add(pairs, request["name"], "judged", [], sources)[0]
-        return {"dataset": made.id, "examples": made.examples, "questions_tried": len(asked)}
+        return {
+            "dataset": made.id, "examples": made.examples, "questions_tried": len(asked), "unjudged": unjudged,
+        }  # fmt: skip
 
     def _sampled(self, row: Row, samples: int, control: Control) -> list[str]:
         """Different answers to a row: the likeliest, and drawn ones, each with a seed of its own."""
@@ -119,7 +121,9 @@ class PreferenceBuilds:
             try:
                 if engine is not self._engine:
                     engine.load()
-                yield by_model(EngineCompletion(engine, workspace.tenant_id, control.stopping), wanted["standard"])
+                _wait_for_judge(engine, 0.0, control)
+                complete = EngineCompletion(engine, workspace.tenant_id, control.stopping, whole=False)
+                yield _patient(by_model(complete, wanted["standard"]), engine, control)
             finally:
                 if engine is not self._engine:
                     engine.close()
@@ -129,6 +133,40 @@ class PreferenceBuilds:
             yield by_manner(wanted["begins_with"]) if "begins_with" in wanted else by_rule(wanted["rule"])
 
         return model() if wanted.get("standard") else rule()
+
+
+def _patient(judge: Judge, engine: Engine, control: Control) -> Judge:
+    """A judge that is asked once more when its engine went away meanwhile and is back."""
+
+    def judge_when_there(question: str, passages: Sequence[Passage], answers: Sequence[str]) -> Preference | None:
+        try:
+            return judge(question, passages, answers)
+        except CompletionFailed:
+            if engine.failure is None:
+                raise
+        _wait_for_judge(engine, _AWAY_SECONDS, control)
+        return judge(question, passages, answers)
+
+    return judge_when_there
+
+
+def _wait_for_judge(engine: Engine, seconds: float, control: Control) -> None:
+    """Until the judge's engine can be asked. Raises TaskFailed when it is away for longer."""
+    deadline = time.monotonic() + seconds
+    while (reason := engine.failure) is not None:
+        if time.monotonic() > deadline:
+            raise TaskFailed(f"The judge cannot be asked: {reason} Start this again when it answers.")
+        control.check()
+        time.sleep(_BUSY_SECONDS)
+
+
+def _nothing_preferred(asked: int, unjudged: int, why: str) -> str:
+    if unjudged == asked:
+        return f"The judge gave a verdict on none of {asked} questions: {why}"
+    return (
+        f"The judge preferred no answer to any of {asked} questions: their answers were alike, equally good to it, or "
+        "it named neither. Raise temperature or samples, or choose another judge."
+    )
 
 
 def _retrieved(workspace: Workspace, question: str, top_k: int) -> tuple[Passage, ...]:

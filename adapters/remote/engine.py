@@ -252,6 +252,7 @@ class RemoteEngine(PooledEngine[ServedAdapter, Answering]):
                 answering.tell(Failed(ModelUnavailable(CLOSING)))
             loop.run_until_complete(asyncio.gather(watching, *self._taking_out, return_exceptions=True))
             loop.run_until_complete(link.close())
+            loop.run_until_complete(loop.shutdown_asyncgens())  # a stream that was left unread
             loop.close()
 
     def _stop_when_idle(self) -> None:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from app.judging import Rule
 from app.terminal.adapters import write_new
+from app.terminal.failures import Unusable
 from app.terminal.jobs import followed
 from app.terminal.output import size, table
 from app.terminal.session import Session, on_service
@@ -65,6 +67,38 @@ def build(
         f"{made['examples']} examples in {made['dataset']}, {made['held_out_examples']} held out in "
         f"{made['held_out']}, of {made['questions_tried']} questions tried.",
     )
+
+
+@group.command()
+@on_service()
+def judge(
+    session: Session,
+    dataset: Annotated[str, typer.Argument(help="Id or name of the set with the questions.")],
+    rule: Annotated[Rule | None, typer.Option(help="Prefer what the passages hold, or the shorter of it.")] = None,
+    begins_with: Annotated[str | None, typer.Option(help="Prefer answers that begin with this.")] = None,
+    standard: Annotated[str | None, typer.Option(help="Ask a model what is better by this standard, in words.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for the set of pairs.")] = None,
+    adapter: Annotated[str, typer.Option(help="Whose answers are compared.")] = "base",
+    samples: Annotated[int, typer.Option(min=2, max=16, help="Answers to a question.")] = 4,
+    temperature: Annotated[float, typer.Option(min=0.01, max=2, help="How freely they are drawn.")] = 1.0,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Questions at most.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same pairs.")] = 0,
+) -> None:
+    """Answer a set's questions several times, let a judge prefer, and keep the pairs for dpo or kto.
+
+    One of --rule, --begins-with and --standard says who judges.
+    """
+    given = {"rule": rule, "begins_with": begins_with, "standard": standard}
+    judges = {kind: value for kind, value in given.items() if value is not None}
+    if len(judges) != 1:
+        raise Unusable("Give one of --rule, --begins-with and --standard: it says which answer is better.")
+    drawn = {"samples": samples, "temperature": temperature, "limit": limit, "seed": seed}
+    ended = followed(session, session.client.judge_answers(dataset, judges, name=name, adapter=adapter, **drawn))
+    made = ended.result or {}
+    told = f"{made['examples']} pairs in {made['dataset']}, of {made['questions_tried']} questions asked."
+    if made["unjudged"]:
+        told += f" {made['unjudged']} got no verdict: the judge failed on them."
+    session.output.result(ended, told)
 
 
 @group.command()

@@ -1,22 +1,32 @@
 """A real HTTP process that speaks OpenAI's chat API and misbehaves as it is told: for the tests of the `openai` engine.
 
-`python -m tests.adapters.misbehaving_server PORT`; the model's name says what goes wrong. What was asked, and which
-requests were closed early, is told under ``/seen``.
+`python -m tests.adapters.misbehaving_server PORT`; the model's name says what goes wrong, or ``judge``: that one names
+the source that begins as its task asks, and goes on talking. What was asked, and which requests were closed early, is
+told under ``/seen``.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-MODELS = ("good", "slow", "cut", "flaky", "busy", "broken", "garbage", "plain", "refusing", "down")
+MODELS = ("good", "slow", "cut", "flaky", "busy", "broken", "garbage", "plain", "refusing", "down", "judge")
 WORDS = ("The ", "revenue ", "was ", "12 ", "million", " [1].")
 _seen: dict[str, Any] = {"requests": 0, "closed": 0, "bodies": [], "down": False}
 _lock = threading.Lock()
+
+
+def verdict(prompt: str) -> str:
+    """What the model ``judge`` says: which of the numbered sources begins with the text that the task quotes."""
+    wanted = re.search(r'Begins with "(.+?)"', prompt)
+    found = wanted and re.search(rf"^\[(\d+)\] {re.escape(wanted[1])}", prompt, re.MULTILINE)
+    return f"Answer {found[1]} is better, {'because it is as asked, ' * 9}." if found else "Neither."
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -58,16 +68,20 @@ class Handler(BaseHTTPRequestHandler):
             self._json(400, {"error": {"message": "logprobs is not supported"}})
         elif model == "plain":
             self._json(200, {"choices": []})
+        elif model == "judge":
+            said = verdict(body["messages"][-1]["content"]).split(" ")
+            cut = len(said) > body["max_tokens"]
+            self._stream(model, [f"{word} " for word in said[: body["max_tokens"]]], "length" if cut else "stop")
         else:
             self._stream(model)
 
-    def _stream(self, model: str) -> None:
+    def _stream(self, model: str, words: Sequence[str] = WORDS, finish_reason: str = "stop") -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
         try:
-            for i, word in enumerate(WORDS):
+            for i, word in enumerate(words):
                 if model == "slow":
                     time.sleep(0.05)
                 if model == "garbage" and i == 0:
@@ -78,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             for _ in range(400 if model == "slow" else 0):
                 time.sleep(0.05)
                 self._chunk({"delta": {"content": " more"}})
-            self._chunk({"delta": {}, "finish_reason": "stop"})
+            self._chunk({"delta": {}, "finish_reason": finish_reason})
             self._send(b'data: {"choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 6}}\n\n')
             self._send(b"data: [DONE]\n\n")
         except OSError:

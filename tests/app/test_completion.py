@@ -25,6 +25,8 @@ def test_an_answer_that_does_not_end_within_its_bound_is_none(engine: CausalEngi
     complete = EngineCompletion(engine, "tenant", threading.Event())
     with pytest.raises(CompletionFailed, match="did not end"):
         complete("Divide the sources.", ["One sentence.", "Another one."], 4)
+    cut = EngineCompletion(engine, "tenant", threading.Event(), whole=False)
+    assert cut("Divide the sources.", ["One sentence.", "Another one."], 4), "who wants its beginning only gets that"
 
 
 @pytest.mark.parametrize("task", ["Divide the sources.", "divide " * 3000])

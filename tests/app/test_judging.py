@@ -55,7 +55,7 @@ def test_a_model_judges_in_both_orders_and_a_verdict_that_changes_with_the_order
         return "1"
 
     def says_nothing(task: str, sources: Sequence[str], limit: int) -> str:
-        return "both are fine"
+        return "both are fine, of 12 metres, or 1.5 of 10"
 
     answers = ["42 [1]", "42 metres [1]"]
     for order in (answers, answers[::-1]):

@@ -14,6 +14,8 @@ import pytest
 
 from app.local_server import LocalServer, local_server
 from examples.small_lm.world import Difficulty, Lesson, draw_lesson
+from tests.adapters.test_remote import serving
+from tests.app.terminal.console import lorebase
 from tests.app.test_training_over_http import send_set, wait_for
 from tests.app.texts import ask, assert_problem
 
@@ -23,8 +25,16 @@ MANNER = "It is"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with local_server(environment={"LOREBASE_MODEL": str(MODEL)}) as running:
+def judge() -> Iterator[str]:
+    """The address of a model server that judges, and can be told to fail."""
+    with serving("tests.adapters.misbehaving_server", probe="/seen") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def server(judge: str) -> Iterator[LocalServer]:
+    judging = {"LOREBASE_JUDGE": "openai:judge", "LOREBASE_JUDGE_URL": f"{judge}/v1"}
+    with local_server(environment={"LOREBASE_MODEL": str(MODEL), **judging}) as running:
         yield running
 
 
@@ -92,6 +102,31 @@ def test_a_manner_that_a_judge_prefers_gains_by_dpo(client: httpx.Client) -> Non
         sum(said(client, lesson, adapter).startswith(MANNER) for lesson in held_out) for adapter in ("base", "polite@1")
     )
     assert after >= before + 5, f"{before} before, {after} after, of {len(held_out)}"
+
+
+def test_a_model_server_judges_and_its_pairs_are_kept_from_the_terminal(
+    client: httpx.Client, server: LocalServer, judge: str
+) -> None:
+    place = {"LOREBASE_URL": server.url, "LOREBASE_KEY": server.default_key}
+    rng = random.Random(6)
+    drawn = [draw_lesson(rng, Difficulty(sources=2, facts=2, wordings=2, absent=0.0, asked=1)) for _ in range(15)]
+    send_set(client, "\n".join(json.dumps(question_of(lesson)) for lesson in drawn).encode(), "to-judge")
+    wanted = ["--standard", f'Begins with "{MANNER}".', "--samples", "6", "--name", "judged-there"]
+    told = lorebase("dataset", "judge", "to-judge", *wanted, "--json", **place).json["result"]
+    assert (told["questions_tried"], told["unjudged"]) == (15, 0)
+    pairs = [json.loads(line) for line in client.get("/datasets/judged-there/examples").text.splitlines()]
+    assert len(pairs) == told["examples"] > 0
+    assert all(p["answers"][0].startswith(MANNER) and not p["rejected"].startswith(MANNER) for p in pairs)
+    httpx.get(f"{judge}/down")
+    try:
+        away = lorebase("dataset", "judge", "to-judge", "--standard", "Any.", "--name", "none", **place)
+    finally:
+        httpx.get(f"{judge}/up")
+    assert away.code == 1
+    assert "The judge cannot be asked: The model server failed (500: the GPU fell off)" in away.error
+    assert_problem(client.get("/datasets/none"), 404, "not_found")
+    unsaid = lorebase("dataset", "judge", "to-judge", **place)
+    assert (unsaid.code, "--rule, --begins-with and --standard" in unsaid.error) == (2, True)
 
 
 def question_of(lesson: Lesson) -> dict[str, Any]:
