@@ -36,6 +36,7 @@ BASE = "base"
 RESERVED = frozenset({BASE, "default"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _REGISTRY = "registry.json"
+_UNPUBLISHED = "registry.json.tmp"
 _NAMED = 20  # adapters that a message names at most
 
 
@@ -473,7 +474,7 @@ class AdapterRegistry:
 
     def _write(self, changed: str | None = None) -> None:
         """Publish the state; when that fails, memory goes back to what is on disk."""
-        temporary = self._folder / (_REGISTRY + ".tmp")
+        temporary = self._folder / _UNPUBLISHED
         try:
             if changed in self._adapters:
                 self._stored[changed] = json.dumps(asdict(self._adapters[changed]))
@@ -493,6 +494,7 @@ class AdapterRegistry:
         for folder in self._folder.iterdir():
             if folder.is_dir() and folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)
+        (self._folder / _UNPUBLISHED).unlink(missing_ok=True)
 
 
 def check_name(name: str) -> None:

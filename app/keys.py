@@ -145,9 +145,9 @@ class KeyStore:
             rows = connection.execute("SELECT * FROM keys WHERE tenant_id IS ? ORDER BY created_at, id", (owner,))
             return [_record(row) for row in rows]
 
-    def add(self, owner: str | None, terms: KeyTerms = KeyTerms()) -> tuple[str, str]:
-        """Make a key; its id and the key itself, which is not kept."""
-        key = new_key()
+    def add(self, owner: str | None, terms: KeyTerms = KeyTerms(), key: str | None = None) -> tuple[str, str]:
+        """Make a key, unless one is given; its id and the key itself, which is not kept."""
+        key = key or new_key()
         with self._database.write() as connection:
             return insert_key(connection, owner, key, terms), key
 

@@ -73,17 +73,19 @@ def test_a_refused_adapter_leaves_nothing_behind(registry: AdapterRegistry, tmp_
     assert not [f for f in (tmp_path / "adapters").iterdir() if f.is_dir()]
 
 
-def test_everything_is_there_after_a_restart_and_stray_folders_are_gone(
+def test_everything_is_there_after_a_restart_and_what_a_crash_left_is_gone(
     registry: AdapterRegistry, tmp_path: Path
 ) -> None:
     registry.add("law", b"{}", b"a", accept)
     registry.promote("law", 1)
     registry.set_default("law")
     (tmp_path / "adapters" / "half-written").mkdir()
+    (tmp_path / "adapters" / "registry.json.tmp").write_text('{"default": nul')
     again = AdapterRegistry(tmp_path / "adapters")
     assert again.default == "law"
     assert again.select("law") == registry.select("law")
     assert not (tmp_path / "adapters" / "half-written").exists()
+    assert not (tmp_path / "adapters" / "registry.json.tmp").exists()
 
 
 def test_a_pin_belongs_to_a_version_and_is_there_after_a_restart(registry: AdapterRegistry, tmp_path: Path) -> None:
