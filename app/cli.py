@@ -39,6 +39,7 @@ _PANELS = {
     "Operation": {
         "tenants": ("tenants:group", "Tenants and their keys; needs the admin key."),
         "usage": ("documents:usage", "What the tenant has and has used, beside its limits."),
+        "audit": ("auditing:group", "What was changed in a tenant, and by which key."),
         "jobs": ("jobs:group", "Background jobs: ingestions, trainings, evaluations."),
         "backup": ("backing_up:backup_command", "Write everything but the keys to one archive, also while it works."),
         "restore": ("backing_up:restore_command", "Make a new data folder from a backup."),

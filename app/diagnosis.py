@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import resource
 import shutil
 import socket
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ import httpx
 
 from adapters import reader_is_there, registered_in, reranker_is_there
 from app.backup import DATABASE, TENANTS
-from app.keys_file import KEYS_FILE
+from app.keys_file import KEYS_FILE, kept_key
 from app.service import DataFolderInUse, embedder_of, lock_data_folder
 from app.settings import BUILTIN, REMOTE, Settings
 from ingest import EmbedderUnavailable, IngestError, embedder_of_vectors
@@ -32,6 +34,8 @@ from ingest import EmbedderUnavailable, IngestError, embedder_of_vectors
 State = Literal["ok", "warning", "wrong"]
 _OLDEST_PYTHON = (3, 11)
 _ENOUGH_MEMORY = 2 * 1024**3
+_ENOUGH_FILES = 1024  # each tenant in use holds a few, each connection one
+_BUSY = 2.0  # runnable processes a core, as a mean of a minute
 _LITTLE_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2
 _LIBRARIES = ("torch", "transformers", "peft", "faiss-cpu", "sentence-transformers", "fastapi", "pydantic")
 _ADAPTERS = "adapters"  # of a tenant's folder
@@ -103,7 +107,15 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
     """Processor, memory, open files and the disk that the data lies on."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     fast = " with bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else ""
-    yield Finding("processor", "ok", f"{len(os.sched_getaffinity(0))} cores{fast}, {platform.machine()}")
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    if load > _BUSY * cores:
+        mend = "End other work, or set OMP_NUM_THREADS=1: an answer's threads then do not wait for one another."
+        yield Finding("processor", "warning", f"{load:.1f} processes want its {cores} cores{fast}", mend)
+    else:
+        yield Finding("processor", "ok", f"{cores} cores{fast}, {platform.machine()}")
+    if (files := resource.getrlimit(resource.RLIMIT_NOFILE)[0]) < _ENOUGH_FILES:
+        mend = f"Start the service after `ulimit -n {_ENOUGH_FILES}`, or with more LimitNOFILE in its unit."
+        yield Finding("files", "warning", f"a process may open only {files} files at once", mend)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if memory < _ENOUGH_MEMORY:
         mend = "Give the machine 2 GiB or more, or set LOREBASE_ADAPTER_MEMORY_MB and LOREBASE_INDEX_MEMORY_MB lower."
@@ -259,6 +271,28 @@ def check_indexes(settings: Settings) -> Iterator[Finding]:
         yield Finding("index", "ok", f"the vectors of {asked} tenants are of the embedder that is set")
 
 
+def check_documents(settings: Settings) -> Iterator[Finding]:
+    """How many documents there are, and which tenants have some that failed."""
+    counts: Counter[str] = Counter()
+    failed: list[str] = []
+    for path in databases(settings.data)[1:]:
+        try:
+            with closing(_reading(path)) as connection:
+                found = dict(connection.execute("SELECT status, count(*) FROM documents GROUP BY status").fetchall())
+        except sqlite3.Error:  # told by the check of databases
+            continue
+        counts.update(found)
+        failed += [path.parent.name] if found.get("failed") else []
+    if not counts:
+        return
+    said = ", ".join(f"{counts[status]} {status}" for status in ("ready", "pending", "failed") if counts[status])
+    if failed:
+        mend = "`lorebase documents list --status failed` says why; delete them, or send them anew."
+        yield Finding("documents", "warning", f"{said}; failed of tenants {', '.join(failed)}", mend)
+    else:
+        yield Finding("documents", "ok", said)
+
+
 def check_adapters(settings: Settings) -> Iterator[Finding]:
     """Every registered version's weights are the ones that were registered."""
     versions = 0
@@ -300,6 +334,19 @@ def check_service(settings: Settings) -> Iterator[Finding]:
         yield Finding("service", "warning", f"{url} is version {theirs}, this command is {mine}", mend)
     else:
         yield Finding("service", "ok", f"{url} answers, version {theirs}")
+    yield from _key(settings)
+
+
+def _key(settings: Settings) -> Iterator[Finding]:
+    """Whether the key that commands send here opens the service that answers here."""
+    given = settings.default_key.get_secret_value() if settings.default_key else kept_key(settings.data, admin=False)
+    if given is None:
+        return
+    headers = {"Authorization": f"Bearer {given}"}
+    answer = httpx.get(f"{settings.url}/key", headers=headers, timeout=_ANSWER_SECONDS, verify=settings.trusted)
+    if answer.status_code == 401:
+        mend = "Set LOREBASE_DEFAULT_KEY, or LOREBASE_DATA to the folder of that service."
+        yield Finding("key", "warning", f"the key that commands would send does not open {settings.url}", mend)
 
 
 def _nobody_listens(settings: Settings) -> Iterator[Finding]:
@@ -348,6 +395,7 @@ _CHECKS: dict[str, Check] = {
     "data": check_folder,
     "database": check_databases,
     "index": check_indexes,
+    "documents": check_documents,
     "adapter": check_adapters,
     "service": check_service,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from app.keys import KeyStore, new_key
@@ -49,6 +50,14 @@ def _keep(data: Path, made: dict[str, str]) -> None:
         file.writelines(f"{name}={key}\n" for name, key in made.items())
         file.flush()
         os.fsync(file.fileno())
+
+
+def kept_key(data: Path, *, admin: bool) -> str | None:
+    """The last key that a first start left in a data folder."""
+    name = "LOREBASE_ADMIN_KEY" if admin else "LOREBASE_DEFAULT_KEY"
+    file = data / KEYS_FILE
+    found = re.findall(rf"^{name}=(\S+)$", file.read_text(), re.MULTILINE) if file.is_file() else []
+    return str(found[-1]) if found else None
 
 
 def drop_unknown(data: Path, keys: KeyStore) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
-import sys
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,6 +22,10 @@ from app.tracing import TracingUnavailable
 _GLANCE_SECONDS = 0.05
 _QUIET_GLANCES = 4  # in a row without a new connection or request, before the port is closed
 _MOST_GLANCES = 40
+
+
+class CannotServe(Exception):
+    """The service cannot begin; the message says why."""
 
 
 class _DrainingServer(uvicorn.Server):
@@ -52,15 +57,18 @@ class _DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; the exit status."""
+def serve(settings: Settings, *, as_json: bool = False) -> int:
+    """Run until SIGTERM or SIGINT; the exit status.
+
+    Raises:
+        CannotServe: it cannot begin.
+    """
     configure_logs(settings.log_format, settings.log_level)
     try:
         service = Service(settings)
     except (DataFolderInUse, TracingUnavailable) as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    print(welcome(service), flush=True)  # noqa: T201
+        raise CannotServe(str(error)) from error
+    print(json.dumps(place(service)) if as_json else welcome(service), flush=True)  # noqa: T201
     server = _DrainingServer(uvicorn_config(create_app(service), settings), service)
     server.run()
     return 0 if server.started else 1
@@ -79,6 +87,15 @@ def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
+
+
+def place(service: Service) -> dict[str, Any]:
+    """Where the service is, and at its first start the keys it made, for programs."""
+    settings = service.settings
+    return {
+        "url": settings.url, "api": f"{settings.url}/docs", "data": str(settings.data), "model": service.engine.name,
+        "new_keys": dict(service.new_keys),
+    }  # fmt: skip
 
 
 def welcome(service: Service) -> str:

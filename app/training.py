@@ -1,21 +1,23 @@
-"""Training from the terminal: progress as it goes, one line at the end. The training itself lives in `adapters`."""
+"""Training from the terminal: its progress on standard error. The training itself lives in `adapters`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from adapters.errors import AdapterError, InvalidTrainingData
+from adapters.errors import InvalidTrainingData
 from adapters.squad import Question, read_squad
 from adapters.training import (
     HELD_OUT_QUESTIONS,
     NEGATIVES,
     TRAINING_QUESTIONS,
     Objective,
+    RankingFigures,
+    Trained,
     TrainingProgress,
     check_examples,
     config_of,
@@ -26,26 +28,25 @@ from adapters.training import (
 )
 from app.ranking_data import ranking_data
 from app.settings import BUILTIN
-from ingest import IngestError, make_embedder
+from ingest import make_embedder
 
 Report = Callable[[TrainingProgress], None]
+T = TypeVar("T")
 
 
-def run_reader_training(data: list[Path], output: Path) -> int:
-    """`lorebase train reader`; the exit status."""
-
-    def train(bar: Progress, report: Report) -> str:
-        questions = _questions(data)
-        calibration = train_reader(questions, output, report=report)
-        return f"The reader is in {output}; it abstains below a confidence of {calibration.min_confidence:.2f}."
-
-    return _run(train)
+def run_reader_training(data: list[Path], output: Path) -> float:
+    """`lorebase train reader`: below which confidence the reader, now in a folder, abstains. Raises AdapterError."""
+    return _shown(lambda _, report: train_reader(_questions(data), output, report=report).min_confidence)
 
 
-def run_reranker_training(data: list[Path], output: Path) -> int:
-    """`lorebase train reranker`; the exit status."""
+def run_reranker_training(data: list[Path], output: Path) -> RankingFigures:
+    """`lorebase train reranker`: what the reranker, now in a folder, does for held-out questions.
 
-    def train(bar: Progress, report: Report) -> str:
+    Raises:
+        AdapterError, IngestError: it cannot be trained from this.
+    """
+
+    def run(bar: Progress, report: Report) -> RankingFigures:
         mining = bar.add_task("mining", total=None)
 
         def mined(what: str, done: int, total: int) -> None:
@@ -61,26 +62,25 @@ def run_reranker_training(data: list[Path], output: Path) -> int:
             report=mined,
         )
         bar.remove_task(mining)
-        figures = train_reranker(found.examples, found.held_out, output, report=report)
-        return (
-            f"The reranker is in {output}: mean reciprocal rank of {figures.questions} held-out questions "
-            f"{figures.mrr_retrieved:.3f} as retrieved, {figures.mrr_reranked:.3f} reranked."
-        )
+        return train_reranker(found.examples, found.held_out, output, report=report)
 
-    return _run(train)
+    return _shown(run)
 
 
 def run_adapter_training(
     data: list[Path], output: Path, model: str, dtype: str, objective: Objective, given: Mapping[str, Any]
-) -> int:
-    """`lorebase train adapter`; the exit status.
+) -> Trained:
+    """`lorebase train adapter`: what the run made.
 
     Args:
         given: hyper-parameters that were set; the others follow from the method.
+
+    Raises:
+        AdapterError: it cannot be trained from this.
     """
     generates = model != BUILTIN
 
-    def run(bar: Progress, report: Report) -> str:
+    def run(bar: Progress, report: Report) -> Trained:
         config = config_of({name: value for name, value in given.items() if value is not None}, generates=generates)
         found = [example for path in data for example in parse_examples(str(path), _content(path))]
         examples, warnings = check_examples(found, objective, quotes=not generates, english=not generates)
@@ -91,10 +91,10 @@ def run_adapter_training(
             )
         for warning in warnings:
             bar.console.print(warning, style="yellow")
-        train(examples, output, config, model=model, dtype=dtype, objective=objective, report=report)
-        return f"The adapter is in {output}; upload its two files to POST /adapters/NAME/versions."
+        trained, _ = train(examples, output, config, model=model, dtype=dtype, objective=objective, report=report)
+        return trained
 
-    return _run(run)
+    return _shown(run)
 
 
 def _content(path: Path) -> bytes:
@@ -108,7 +108,8 @@ def _questions(data: list[Path]) -> list[Question]:
     return [question for path in data for question in read_squad(path)]
 
 
-def _run(train: Callable[[Progress, Report], str]) -> int:
+def _shown(train: Callable[[Progress, Report], T]) -> T:
+    """What a training returns; how far it is, is shown as a bar, or in lines where there is no terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
@@ -122,12 +123,7 @@ def _run(train: Callable[[Progress, Report], str]) -> int:
                     console.print(f"step {progress.step} of {progress.steps}: {description}, "
                                   f"{progress.eta_seconds / 60:.0f} min left")  # fmt: skip
 
-            done = train(bar, report)
-    except (AdapterError, IngestError) as error:
-        console.print(str(error), style="red")
-        return 2
+            return train(bar, report)
     except KeyboardInterrupt:
         console.print("Stopped; the same command goes on from the last checkpoint.")
-        return 130
-    Console().print(done)
-    return 0
+        raise

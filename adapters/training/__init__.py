@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TRAINING_QUESTIONS,
         RankingCase,
         RankingExample,
+        RankingFigures,
         train_reranker,
     )
     from adapters.training.run import Base, facts_of, train
@@ -42,7 +43,8 @@ _HOME = {
     "adapters.training.process": ["TrainingBroke", "TrainingFailed", "TrainingProcess", "TrainingSpec"],
     "adapters.training.reader": ["is_held_out", "train_reader"],
     "adapters.training.reranker": [
-        "HELD_OUT_QUESTIONS", "NEGATIVES", "TRAINING_QUESTIONS", "RankingCase", "RankingExample", "train_reranker",
+        "HELD_OUT_QUESTIONS", "NEGATIVES", "TRAINING_QUESTIONS", "RankingCase", "RankingExample",
+        "RankingFigures", "train_reranker",
     ],
     "adapters.training.run": ["Base", "facts_of", "train"],
     "adapters.training.settings": ["METHODS", "Method", "Targets", "TrainingConfig", "config_of", "config_to_dict"],
@@ -61,6 +63,7 @@ __all__ = [
     "Objective",
     "RankingCase",
     "RankingExample",
+    "RankingFigures",
     "Targets",
     "Trained",
     "TrainingBroke",

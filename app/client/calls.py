@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -111,6 +112,21 @@ def shaped(shape: type[Shape], sending: Sending) -> Call[Shape]:
             raise ServiceError(response.status_code, "unexpected_answer", detail) from error
 
     return Call(sending, read)
+
+
+def nothing(sending: Sending) -> Call[None]:
+    """A call that is answered by nothing."""
+    return Call(sending, lambda _: None)
+
+
+def path_of(*parts: str | int) -> str:
+    """A path of these parts; none of them becomes another part, or none."""
+    return "".join(f"/{quote(str(part), safe='') or '%20'}" for part in parts)
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """Those that are not None: the service's own default holds for the others."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def problem(response: httpx.Response) -> ServiceError:

@@ -14,12 +14,13 @@ from rich.progress import DownloadColumn, Progress, TextColumn, TimeElapsedColum
 
 from app.backup import DATABASE, TENANTS, InvalidBackup, backup, is_complete, restore
 from app.client import LorebaseClient, ServiceError
+from app.keys_file import kept_key
 from app.service import DataFolderInUse, lock_data_folder
 from app.settings import Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.terminal.failures import CommandFailed, Exit, told
 from app.terminal.output import Output
-from app.terminal.session import AsJson, kept_key
+from app.terminal.session import AsJson
 from ingest import Database
 
 

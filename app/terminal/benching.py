@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from app.terminal.failures import Unusable, told
+from app.terminal.session import AsJson
 
 _CHECKOUT = Path(__file__).parents[2]
 # As `python -m` does it, for a folder that need not be the present one.
@@ -27,9 +28,13 @@ def bench(
     arguments: Annotated[
         list[str] | None, typer.Argument(help="Its own options, such as --quick, or those of all: --list, --output.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Measure this machine, with what lies in `benchmarks/` of a checkout. The last line is one JSON object."""
-    with told(as_json=False):
+    """Measure this machine, with what lies in `benchmarks/` of a checkout. The last line is one JSON object.
+
+    With --json only that line goes to standard output, and the rest to standard error.
+    """
+    with told(as_json=as_json):
         folder = _CHECKOUT / "benchmarks"
         if not (folder / "__main__.py").is_file():
             raise Unusable("The measurements come with a checkout of the code, not with the installed package.")
@@ -41,4 +46,13 @@ def bench(
             if not asked.isidentifier() or not (folder / f"{asked}.py").is_file():
                 raise Unusable(f"There is no measurement {name!r}; `lorebase bench --list` says which there are.")
     command = [sys.executable, "-c", _RUN, str(_CHECKOUT), module, *given]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - a module of this project
+    if not as_json:
+        raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - a module of this project
+    last = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:  # noqa: S603 - the same
+        for line in running.stdout or ():
+            if last:
+                typer.echo(last, err=True, nl=False)
+            last = line
+    typer.echo(last, nl=False)
+    raise typer.Exit(running.returncode)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +17,8 @@ from app.client import ADAPTER_FILES, LorebaseClient, ServiceError
 from app.local_server import LocalServer, ServerFailed, local_server
 from app.schemas import AskResponse
 from app.terminal.answers import answers_table
+from app.terminal.failures import CommandFailed
+from app.terminal.output import Output
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 _HANDBOOK = "staff-handbook.pdf"
@@ -69,22 +72,23 @@ PARTS = (
 )
 
 
-def run_demo() -> int:
-    """Show the service on the examples. Returns an exit code; failures are told on standard error."""
-    console = Console()
+def run_demo(output: Output) -> None:
+    """Show the service on the examples.
+
+    Raises:
+        CommandFailed: it did not show what it should.
+        ServiceError: the service refused something.
+    """
+    console = Console(quiet=output.as_json)
     try:
         check_examples(EXAMPLES)
         console.print("Starting the service on a free port, with an empty data folder …")
         with local_server() as server:
             console.print(f"It is ready at {server.url}.")
-            _show(server, console)
-    except (DemoFailed, ServiceError, ServerFailed) as error:
-        Console(stderr=True).print(f"The demonstration failed: {error}", style="red", markup=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    console.print("The service is stopped and its data folder removed.")
-    return 0
+            shown = _show(server, console)
+    except (DemoFailed, ServerFailed) as error:
+        raise CommandFailed(f"The demonstration failed: {error}", "demo_failed") from error
+    output.result({"tenants": shown}, "The service is stopped and its data folder removed.")
 
 
 def check_examples(examples: Path) -> None:
@@ -96,17 +100,23 @@ def check_examples(examples: Path) -> None:
         raise DemoFailed(f"these example files are missing: {', '.join(missing)}. Run it from a checkout of the code.")
 
 
-def _show(server: LocalServer, console: Console) -> None:
+def _show(server: LocalServer, console: Console) -> list[dict[str, Any]]:
+    """What each tenant was answered, by each way it was asked."""
     with server.admin() as admin:
         clients = [LorebaseClient(server.url, admin.create_tenant(part.tenant).api_key) for part in PARTS]
     try:
         kept = [_set_up(client, part, console) for client, part in zip(clients, PARTS, strict=True)]
+        shown = []
         for client, part in zip(clients, PARTS, strict=True):
             console.rule(part.tenant)
+            asked = []
             for question, answers in _ask_all(client, part):
                 console.print(answers_table(question, answers))
+                asked.append({"question": question, "answers": [each.model_dump(mode="json") for each in answers]})
+            shown.append({"name": part.tenant, "files": part.files, "adapter": part.adapter, "asked": asked})
         console.rule()
         _show_walls(clients[1], kept[0], console)
+        return shown
     finally:
         for client in clients:
             client.close()

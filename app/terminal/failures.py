@@ -11,7 +11,7 @@ from enum import IntEnum
 import typer
 from pydantic import ValidationError
 
-from adapters.errors import AdapterError
+from adapters.errors import AdapterError, InvalidTrainingData
 from app.client import ServiceError
 from ingest import IngestError
 
@@ -85,6 +85,8 @@ def _as_failure(error: Exception) -> CommandFailed:
             return CommandFailed(error.detail, error.code, exits.get(error.status, Exit.FAILED), error.status)
         case ValidationError():
             return Unusable(settings_problem(error), "invalid_settings")
+        case InvalidTrainingData():
+            return Unusable(str(error))
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return Unusable(f"{where}{error.strerror or error}", "unreadable")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,13 +54,17 @@ def ingest(
     told = _ingest(session, files, {"collection": collection, "metadata": facts, "split": split}, wait=wait)
     failed = [document for document in told if document["status"] == "failed"]
     rows = [(d["id"], d["title"], d["status"], "duplicate" if d["duplicate"] else d["error"]) for d in told]
-    session.output.result(
-        {"documents": told, "failed": len(failed)},
-        table(("id", "title", "status", ""), rows, ""),
-        Text(f"{len(told) - len(failed)} documents, {len(failed)} failed", "dim"),
-    )
+    shown = [table(("id", "title", "status", ""), rows, ""), Text(summary(told), "dim")]
+    session.output.result({"documents": told, "failed": len(failed)}, *shown[: 1 if failed else 2])
     if failed:
-        raise CommandFailed(f"{len(failed)} of {len(told)} documents failed.", "documents_failed")
+        raise CommandFailed(summary(told), "documents_failed")
+
+
+def summary(documents: Sequence[Mapping[str, Any]]) -> str:
+    """How documents fared, in a line: `14 documents: 11 ready, 1 there already, 2 failed`."""
+    fates = Counter("there already" if each["duplicate"] else str(each["status"]) for each in documents)
+    named = [f"{fates[fate]} {fate}" for fate in ("ready", "there already", "pending", "failed") if fates[fate]]
+    return f"{len(documents)} {'document' if len(documents) == 1 else 'documents'}: {', '.join(named)}"
 
 
 def files_of(paths: Sequence[Path]) -> Iterator[Path]:

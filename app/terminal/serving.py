@@ -8,18 +8,26 @@ import typer
 from pydantic_settings import BaseSettings
 
 from app.settings import CommandSettings, Settings, settings_table
-from app.terminal.failures import told
+from app.terminal.failures import CommandFailed, told
 from app.terminal.output import Output
 from app.terminal.session import AsJson
 
 
-def serve() -> None:
-    """Run the service. Settings come from LOREBASE_… variables: see `lorebase settings`."""
-    with told(as_json=False):
-        settings = Settings()
-    from app.server import serve as run
+def serve(as_json: AsJson = False) -> None:
+    """Run the service. Settings come from LOREBASE_… variables: see `lorebase settings`.
 
-    raise typer.Exit(run(settings))
+    With --json it begins with one line of JSON: where it is, and at its first start the keys.
+    """
+    with told(as_json=as_json):
+        settings = Settings()
+        from app.server import CannotServe
+        from app.server import serve as run
+
+        try:
+            status = run(settings, as_json=as_json)
+        except CannotServe as error:
+            raise CommandFailed(str(error), "cannot_serve") from error
+    raise typer.Exit(status)
 
 
 def settings(as_json: AsJson = False) -> None:
@@ -34,11 +42,12 @@ def settings(as_json: AsJson = False) -> None:
         typer.echo("\n\n".join(settings_table(each) for each in kinds.values()))
 
 
-def demo() -> None:
+def demo(as_json: AsJson = False) -> None:
     """Two tenants, three documents, two adapters: the service shown on the examples."""
     from app.terminal.demo import run_demo
 
-    raise typer.Exit(run_demo())
+    with told(as_json=as_json):
+        run_demo(Output(as_json=as_json))
 
 
 def _described(field: Any) -> dict[str, Any]:

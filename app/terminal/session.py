@@ -8,7 +8,6 @@ describe, with the keys its first start left in `keys.env`.
 from __future__ import annotations
 
 import inspect
-import re
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 
 from app.client import LorebaseClient
-from app.keys_file import DEFAULT_TENANT, KEYS_FILE
+from app.keys_file import DEFAULT_TENANT, kept_key
 from app.settings import CommandSettings, Settings
 from app.terminal.failures import CommandFailed, Exit, Unusable, told
 from app.terminal.output import Output
@@ -146,11 +145,3 @@ def _running(where: Where, asked: CommandSettings, *, admin: bool) -> Place:
             "no_key", Exit.REFUSED,
         )  # fmt: skip
     return Place((url or settings.url).rstrip("/"), key, True if url else settings.trusted)
-
-
-def kept_key(data: Path, *, admin: bool) -> str | None:
-    """The last key that a first start left in a data folder."""
-    name = "LOREBASE_ADMIN_KEY" if admin else "LOREBASE_DEFAULT_KEY"
-    file = data / KEYS_FILE
-    found = re.findall(rf"^{name}=(\S+)$", file.read_text(), re.MULTILINE) if file.is_file() else []
-    return str(found[-1]) if found else None

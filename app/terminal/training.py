@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -12,7 +13,8 @@ from adapters.training import METHODS, OBJECTIVES
 from app.settings import Settings
 from app.terminal.failures import Unusable, told
 from app.terminal.jobs import followed
-from app.terminal.session import Session, on_service
+from app.terminal.output import Output
+from app.terminal.session import AsJson, Session, on_service
 
 group = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Train adapters, and the embedded reader and reranker themselves."
@@ -69,19 +71,30 @@ def job(
 
 
 @group.command("reader")
-def train_reader(data: DataFiles, output: OutputFolder) -> None:
+def train_reader(data: DataFiles, output: OutputFolder, as_json: AsJson = False) -> None:
     """Train the embedded reader: a LoRA adapter and QA head on the raw encoder, then calibrate it."""
     from app.training import run_reader_training
 
-    raise typer.Exit(run_reader_training(data, output))
+    with told(as_json=as_json):
+        least = run_reader_training(data, output)
+        Output(as_json=as_json).result(
+            {"output": str(output), "min_confidence": least},
+            f"The reader is in {output}; it abstains below a confidence of {least:.2f}.",
+        )
 
 
 @group.command("reranker")
-def train_reranker(data: DataFiles, output: OutputFolder) -> None:
+def train_reranker(data: DataFiles, output: OutputFolder, as_json: AsJson = False) -> None:
     """Train the embedded reranker on what the service's own search finds for the questions."""
     from app.training import run_reranker_training
 
-    raise typer.Exit(run_reranker_training(data, output))
+    with told(as_json=as_json):
+        figures = run_reranker_training(data, output)
+        Output(as_json=as_json).result(
+            {"output": str(output), **asdict(figures)},
+            f"The reranker is in {output}: mean reciprocal rank of {figures.questions} held-out questions "
+            f"{figures.mrr_retrieved:.3f} as retrieved, {figures.mrr_reranked:.3f} reranked.",
+        )
 
 
 @group.command("adapter")
@@ -99,11 +112,12 @@ def train_adapter(
     batch_size: BatchSize = None,
     strength: Strength = None,
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Train an adapter here, without a service, on the model of LOREBASE_MODEL."""
     from app.training import run_adapter_training
 
-    with told(as_json=False):
+    with told(as_json=as_json):
         settings = Settings()
         given = {
             "method": _one_of(METHODS, method, "--method"),
@@ -116,7 +130,12 @@ def train_adapter(
             "seed": seed,
         }
         wanted = _one_of(OBJECTIVES, objective, "--objective")
-    raise typer.Exit(run_adapter_training(data, output, settings.model, settings.dtype, wanted, given))
+        trained = run_adapter_training(data, output, settings.model, settings.dtype, wanted, given)
+        Output(as_json=as_json).result(
+            {"output": str(output), "steps": trained.steps, "trainable": trained.trainable, "loss": trained.loss,
+             "seconds": round(trained.seconds, 1)},
+            f"The adapter is in {output} (loss {trained.loss:.3f}): `lorebase adapters upload NAME {output}`.",
+        )  # fmt: skip
 
 
 def _one_of(allowed: Sequence[Choice], given: str, option: str) -> Choice:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import signature
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ import pytest
 
 from app.client import AsyncLorebaseClient, LorebaseClient, ServiceError, StreamEvent, read_events
 from app.client.clients import Routes
+from app.scopes import RULES
 
 ANSWER = {
     "request_id": "r1", "answer": "42", "abstained": False, "confidence": 0.9, "citations": [], "passages": [],
@@ -240,6 +243,25 @@ def test_both_clients_have_a_method_for_every_route_and_no_other_difference() ->
 
     assert public(LorebaseClient) == public(AsyncLorebaseClient)
     assert all(getattr(Routes, name).__doc__ for name in public(Routes))
+
+
+def test_every_route_has_a_method_but_those_of_other_clients(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text")
+    given = {"str": "x", "int": 1, "float": 1.0, "Path": tmp_path / "a.txt", "Sequence": [], "Mapping": {}}
+
+    def route_of(name: str) -> str:
+        describe = getattr(Routes, name)._describe
+        needed = [p for p in signature(describe).parameters.values() if p.default is p.empty and p.kind < p.VAR_KEYWORD]
+        sending = describe(*(given[str(p.annotation).partition("[")[0]] for p in needed)).sending
+        asked = f"{sending.method} {sending.path}"
+        return next(
+            rule for rule in sorted(RULES, key=lambda rule: rule.count("{"))
+            if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(rule)), asked)
+        )  # fmt: skip
+
+    methods = {route_of(name) for name in dir(Routes) if not name.startswith("_")}
+    others = {rule for rule in RULES if " /v1/" in rule} | {"GET /livez", "GET /metrics"}
+    assert methods == RULES.keys() - others
 
 
 @pytest.mark.parametrize("name", ["a/b", "../tenants", "x?y=1", "Zürich"])

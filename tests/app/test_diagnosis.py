@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from app.diagnosis import Finding, check_adapters, check_databases, check_folder, check_models, check_service, diagnose
-from app.local_server import free_port
+from app.diagnosis import (
+    Finding,
+    check_adapters,
+    check_databases,
+    check_documents,
+    check_folder,
+    check_models,
+    check_service,
+    diagnose,
+)
+from app.local_server import LocalServer, free_port
 from app.service import Service
 from app.settings import Settings
 from tests.adapters.reader_lora import write_lora
@@ -67,6 +78,28 @@ def test_a_port_that_something_else_has_is_told(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         found = worst(list(check_service(Settings(data=tmp_path, port=other.getsockname()[1]))))
     assert (found.state, "LOREBASE_PORT" in found.mend) == ("wrong", True)
+
+
+def test_documents_that_failed_are_counted_with_how_to_see_why(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    (tmp_path / "tenants" / "t1").mkdir(parents=True)
+    for path in (tmp_path / "lorebase.db", tmp_path / "tenants" / "t1" / "lorebase.db"):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executescript("CREATE TABLE documents (status TEXT); INSERT INTO documents VALUES ('ready')")
+    assert [(f.state, f.detail) for f in check_documents(settings)] == [("ok", "1 ready")]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("INSERT INTO documents VALUES ('failed'), ('failed')")
+    [found] = check_documents(settings)
+    assert (found.state, found.detail) == ("warning", "1 ready, 2 failed; failed of tenants t1")
+
+
+@pytest.mark.e2e
+def test_a_kept_key_of_another_service_is_told(server: LocalServer, tmp_path: Path) -> None:
+    port = int(server.url.rpartition(":")[2])
+    (tmp_path / "keys.env").write_text("LOREBASE_DEFAULT_KEY=a-key-of-another-service\n")
+    found = worst(list(check_service(Settings(data=tmp_path, port=port))))
+    assert (found.name, found.state, "LOREBASE_DATA" in found.mend) == ("key", "warning", True)
+    assert worst(list(check_service(Settings(data=server.data, port=port)))).state == "ok"
 
 
 @pytest.mark.parametrize(

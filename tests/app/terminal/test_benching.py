@@ -16,3 +16,9 @@ def test_one_that_is_not_there_is_refused_and_says_how_to_find_those_that_are() 
     refused = lorebase("bench", "nonsense", "--quick")
     assert refused.code == 2
     assert "lorebase bench --list" in refused.error
+
+
+def test_with_json_nothing_but_the_last_line_goes_to_standard_output() -> None:
+    listed = lorebase("bench", "--json", "--list")
+    assert len(listed.out.splitlines()) == 1
+    assert [line.split()[0] for line in (listed.error + listed.out).splitlines()] == list(CATALOGUE)

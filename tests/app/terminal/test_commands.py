@@ -17,8 +17,6 @@ from app.local_server import LocalServer
 from tests.app.terminal.console import Ran, environment, lorebase
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-# They end with a line of JSON by themselves, run until they are stopped, or train here as their own progress tells.
-WITHOUT_JSON = {"serve", "demo", "bench", "train reader", "train reranker", "train adapter"}
 
 
 def leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -45,8 +43,9 @@ def every_command() -> dict[str, Any]:
 def test_every_command_says_what_it_does_and_can_print_json() -> None:
     found = every_command()
     assert len(found) > 40
-    without = {name for name, command in found.items() if "--json" not in [o for p in command.params for o in p.opts]}
-    assert without == WITHOUT_JSON
+    assert {
+        name for name, command in found.items() if "--json" not in [o for p in command.params for o in p.opts]
+    } == set()
     assert all(command.help for command in found.values())
 
 
@@ -99,6 +98,33 @@ def test_a_question_is_answered_with_its_sentence_and_place(run: Any) -> None:
     assert "\x1b" not in shown.out  # no colour through a pipe
     told = run("ask", "Who invented the telephone?", "--json").json
     assert (told["abstained"], told["answer"]) == (True, "")
+
+
+@pytest.mark.e2e
+def test_how_documents_fared_is_one_line(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("The kiosk at Varn opens at seven.")
+    known = str(EXAMPLES / "documents" / "annual-report.md")
+    assert run("ingest", str(tmp_path), known).out.splitlines()[-1] == "2 documents: 1 ready, 1 there already"
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 broken")
+    some = run("ingest", str(tmp_path), known)
+    assert (some.code, "failed\n" in some.out) == (1, False)
+    assert some.error == "error: 3 documents: 2 there already, 1 failed\n"
+
+
+@pytest.mark.e2e
+def test_what_was_changed_is_listed_and_verified(run: Any) -> None:
+    listed = run("audit", "list", "--json").json
+    assert "POST /ingest" in {each["action"] for each in listed["entries"]}
+    verified = run("audit", "verify", "--json").json
+    assert verified["valid"] is True
+    assert verified["entries"] >= listed["total"]
+
+
+@pytest.mark.e2e
+def test_a_service_that_cannot_begin_says_so_in_json(server: LocalServer) -> None:
+    refused = lorebase("serve", "--json", LOREBASE_DATA=str(server.data))
+    assert (refused.code, refused.out) == (1, "")
+    assert json.loads(refused.error)["error"]["code"] == "cannot_serve"
 
 
 @pytest.mark.e2e
