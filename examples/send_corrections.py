@@ -2,7 +2,8 @@
 
     python examples/send_corrections.py FILE [--url http://127.0.0.1:8000]
 
-A line of the file is a JSON object with ``question`` and ``correction``. The key is taken from LOREBASE_DEFAULT_KEY.
+A line of the file is a JSON object with ``question`` and ``answer``, what the answer should have been. The key is taken
+from LOREBASE_DEFAULT_KEY.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def main() -> None:
     with LorebaseClient(given.url, os.environ["LOREBASE_DEFAULT_KEY"]) as lorebase:
         for line in lines:
             answer = lorebase.ask(line["question"])
-            right += answer.answer == line["correction"]
-            lorebase.give_feedback(answer.request_id, correction=line["correction"])
+            right += answer.answer == line["answer"]
+            lorebase.give_feedback(answer.request_id, correction=line["answer"])
     print(f"{len(lines)} corrections sent; {right} answers were as wanted already.")
 
 
