@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Submission,
         Token,
     )
+    from adapters.fair_queue import FairQueue, may_wait
     from adapters.lineage import Lineage
     from adapters.reader import ReaderEngine
     from adapters.registry import (
@@ -65,6 +66,7 @@ _HOME = {
         "AdapterFacts", "AdapterMemory", "AdapterRef", "Deliver", "Done", "Engine", "EngineStatus",
         "Event", "Failed", "PassageRead", "Row", "Span", "Submission", "Token",
     ],
+    "adapters.fair_queue": ["FairQueue", "may_wait"],
     "adapters.lineage": ["Lineage"],
     "adapters.reader": ["ReaderEngine"],
     "adapters.remote": ["RemoteEngine"],
@@ -103,6 +105,7 @@ __all__ = [
     "EventKind",
     "Example",
     "Failed",
+    "FairQueue",
     "Lineage",
     "Passage",
     "PassageRead",
@@ -118,6 +121,7 @@ __all__ = [
     "Turn",
     "check_name",
     "check_template",
+    "may_wait",
     "pinned_in",
     "reader_is_there",
     "registered_in",

@@ -92,7 +92,15 @@ class RequestTooLong(AdapterError):
 
 
 class QueueFull(AdapterError):
-    """Too many rows are waiting for the engine; try again later."""
+    """Too many rows are waiting, or too many of this share key.
+
+    Attributes:
+        retry_seconds: when to try again, where that can be told.
+    """
+
+    def __init__(self, message: str, retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class UpstreamUnavailable(AdapterError):

@@ -1,6 +1,7 @@
-"""Who goes next: one line per share key, served in turn, so that one owner's burst does not hold up the others.
+"""Who may wait, and who goes next: one line per share key, served in turn, so that one owner's burst neither holds up
+the others nor keeps them out.
 
-Pure data structure; knows nothing of rows, models or threads. The caller holds the lock.
+Pure data structure and rule; knows nothing of rows, models or threads. The caller holds the lock.
 """
 
 from __future__ import annotations
@@ -9,6 +10,18 @@ from collections import OrderedDict, deque
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+def may_wait(held: int, taken: int, bound: int) -> bool:
+    """Whether one more of a share key may wait, where it holds ``held`` places, all keys together ``taken``, and there
+    are ``bound``.
+
+    It may while it holds fewer than are free: the dynamic threshold of Choudhury and Hahne (IEEE/ACM Transactions on
+    Networking 6(2), 1998) with factor 1. So the bound is hard; one key alone gets half of it, n greedy ones
+    ``bound / (n + 1)`` each; the greediest is refused first, and the last free place goes only to a key that holds
+    none. No key needs to be known beforehand, and nobody who was let in is sent away for another.
+    """
+    return held < bound - taken
 
 
 class FairQueue(Generic[T]):
@@ -20,6 +33,15 @@ class FairQueue(Generic[T]):
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def keys(self) -> int:
+        """How many keys have something waiting."""
+        return len(self._lines)
+
+    def waiting(self, share_key: str) -> int:
+        """How many items of a key wait."""
+        return len(self._lines.get(share_key, ()))
 
     def put(self, share_key: str, item: T) -> None:
         """Add an item at the end of its key's line."""

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from adapters.engine import AdapterMemory, AdapterRef, Failed
 from adapters.errors import ModelUnavailable, QueueFull
-from adapters.fair_queue import FairQueue
+from adapters.fair_queue import FairQueue, may_wait
 from adapters.pool import AdapterPool, Lease, R
 from adapters.under_way import UnderWay
 
@@ -53,7 +53,8 @@ class PooledEngine(ABC, Generic[R, W]):
 
     Args:
         adapter_budget_bytes: memory for resident adapters.
-        max_waiting: rows that may wait; one more is refused with QueueFull.
+        max_waiting: rows that may wait; more are refused with QueueFull, those of a greedy share key first
+            (`adapters.fair_queue.may_wait`).
     """
 
     def __init__(self, adapter_budget_bytes: int, max_waiting: int) -> None:
@@ -117,9 +118,11 @@ class PooledEngine(ABC, Generic[R, W]):
         ref = row.row.adapter
         with self._change:
             self._refuse_when_over()
-            waiting = self._counted()
-            if waiting >= self._max_waiting:
-                raise QueueFull(f"{waiting} questions are waiting already; try again in a moment.")
+            held, taken = self._counted_of(row.row.share_key), self._counted()
+            if not may_wait(held, taken, self._max_waiting):
+                raise QueueFull(
+                    f"{held} questions of yours wait already, and there is room for no more; try again in a moment."
+                )
             self._note_entry(row)
             if ref is None:
                 self._line_up(row)
@@ -152,6 +155,10 @@ class PooledEngine(ABC, Generic[R, W]):
     def _counted(self) -> int:
         """Rows that count against ``max_waiting``; the caller holds the lock."""
         return len(self._queue) + len(self._loading)
+
+    def _counted_of(self, share_key: str) -> int:
+        """Those of them that are of one share key."""
+        return self._queue.waiting(share_key) + sum(row.row.share_key == share_key for row in self._loading)
 
     def _note_entry(self, row: W) -> None:
         """A row was let in; the caller holds the lock."""

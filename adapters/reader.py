@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
     Args:
         dtype: ``float32``, ``bfloat16`` or ``auto``: see `reader_dtype`.
         adapter_budget_bytes: memory for resident adapters.
-        max_waiting: rows that may wait; one more is refused with QueueFull.
+        max_waiting: rows that may wait; more are refused with QueueFull, a greedy share key's first.
         batch_tokens: padded tokens of one forward pass at most.
     """
 
@@ -104,7 +104,8 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         self._batch_tokens = batch_tokens
         self._composition = BatchComposition()
         self._forward_lock = threading.Lock()
-        self._rows = self._waiting = 0  # rows under way; those of them that were not begun
+        self._rows: Counter[str] = Counter()  # under way, by share key
+        self._waiting = 0  # those of them that were not begun
         self._steps = self._step_rows = 0
         self._thread: threading.Thread | None = None
         self._base: ReaderBase | None = None
@@ -161,12 +162,9 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         return AdapterFacts(sha256, (folder / ADAPTER_WEIGHTS).stat().st_size, files.rank, files.targets, files.kind)
 
     def status(self) -> EngineStatus:
-        return EngineStatus(
-            waiting=self._waiting,
-            running=self._rows - self._waiting,
-            steps=self._steps,
-            step_rows=self._step_rows,
-        )
+        with self._change:
+            rows, waiting = self._rows.total(), self._waiting
+        return EngineStatus(waiting=waiting, running=rows - waiting, steps=self._steps, step_rows=self._step_rows)
 
     def submit(self, row: Row, deliver: Deliver) -> Submission:
         self._loaded()
@@ -194,10 +192,13 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         return reading
 
     def _counted(self) -> int:
-        return self._rows
+        return self._rows.total()
+
+    def _counted_of(self, share_key: str) -> int:
+        return self._rows[share_key]
 
     def _note_entry(self, row: _Reading) -> None:
-        self._rows += 1
+        self._rows[row.row.share_key] += 1
         self._waiting += 1
 
     def _forget(self, reading: _Reading) -> None:
@@ -326,7 +327,9 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
                 return
             row.ended = True
             self._begin(row)
-            self._rows -= 1
+            self._rows[row.row.share_key] -= 1
+            if not self._rows[row.row.share_key]:
+                del self._rows[row.row.share_key]
         self._give_back_adapter(row)
 
     def _conclude(self, reading: _Reading) -> Done:

@@ -16,18 +16,21 @@ import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapters.errors import QueueFull
 from app.audit import AuditEntry, Subject, begin_subject, current_subject
 from app.keys import Principal
 from app.limits import Allowance
 from app.logs import current_request
 from app.metrics import NO_ROUTE, Metrics
 from app.page_files import PAGE_PATHS
+from app.places import Places
 from app.problems import Problem, problem_of, problem_response
 from app.scopes import METRICS, OPERATOR, Rule, Rulebook, RuledRoute
 
@@ -51,6 +54,7 @@ class _Exchange:
     events: bool = False
     ended: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)  # of the response, whatever it is
+    place: ExitStack = field(default_factory=ExitStack)  # among the questions under way, to be left at the end
     tell: Callable[[int], Awaitable[None]] | None = None  # writes what was done, before it is answered
     lapsed: bool = False  # asked for with a key that opens nothing any more
     last: bool = False  # the service is stopping: the connection ends with this response
@@ -87,6 +91,7 @@ class Access:
         metrics_key: opens the metrics, beside an admin key.
         allowances: how a tenant stands in its rates and budgets, once this request is taken from them; told whether
             the request is one that spends tokens.
+        questions: the places of questions and searches, of which each takes one for as long as it is under way.
         used: told of every key that opens a route.
         tell: writes into a tenant's audit log; told whether the entry is of a refused key.
         draining: once set, new requests are answered 503 and those under way finish.
@@ -103,6 +108,7 @@ class Access:
         metrics: Metrics,
         metrics_key: str | None,
         allowances: Callable[[str, bool], Awaitable[Sequence[Allowance]]],
+        questions: Places,
         used: Callable[[str], None],
         tell: Callable[[str, AuditEntry, bool], None],
         draining: threading.Event,
@@ -116,6 +122,7 @@ class Access:
         self._metrics = metrics
         self._metrics_key = metrics_key
         self._allowances = allowances
+        self._questions = questions
         self._used = used
         self._tell = tell
         self._draining = draining
@@ -139,6 +146,7 @@ class Access:
         else:
             await self._answer(scope, receive, exchange)
         finally:
+            exchange.place.close()
             self._note(exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
@@ -181,9 +189,18 @@ class Access:
             exchange.headers = await self._within_rates(principal, route)
             if self._draining.is_set() and scope["path"] != METRICS_PATH:
                 raise _stopping()
+            if route is not None and route.asks and principal.tenant_id is not None:
+                self._take_place(principal.tenant_id, exchange)
         declared = headers.get("content-length", "0")
         if not declared.isdigit() or int(declared) > self._max_body_bytes:
             raise self._too_large()
+
+    def _take_place(self, tenant_id: str, exchange: _Exchange) -> None:
+        """Let a question in. Raises the Problem 429 where its tenant has its share of places already."""
+        try:
+            exchange.place.enter_context(self._questions.take(tenant_id))
+        except QueueFull as error:
+            raise problem_of(error) from error
 
     async def _within_rates(self, principal: Principal, route: RuledRoute | None) -> Mapping[str, str]:
         """Take the request from what its tenant may do; the headers that tell what is left. Raises the Problem 429."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
 from adapters import (
@@ -34,13 +35,14 @@ from app.schemas import (
     Citation,
     GivenPassage,
     PassageResponse,
-    RetrievalRequest,
+    SearchRequest,
     StageScores,
     Usage,
 )
 from app.templates import BUILTIN, StoredTemplate
+from app.turns import Turns
 from app.workspace import Workspace
-from ingest import FoundPassage, RetrievalOptions, foreign_script
+from ingest import FoundPassage, foreign_script
 from ingest.sentences import sentences
 
 _REWRITE = PromptTemplate(
@@ -68,20 +70,18 @@ async def retrieve(workspace: Workspace, request: AskRequest, question: str) -> 
     """The passages for a question: the given ones, or what the tenant's corpus holds. Raises ingest's errors."""
     if request.passages is not None:
         return [_given(passage) for passage in request.passages]
+    return await find(workspace, question, request)
+
+
+async def find(workspace: Workspace, query: str, request: AskRequest | SearchRequest) -> list[PassageResponse]:
+    """The passages of the tenant's corpus for a query: as many as the request wants, from where it wants them, by the
+    stages it names and else as the service is set. Raises ingest's errors."""
+    asked = request.retrieval
+    options = replace(workspace.retrieval, **asked.model_dump(exclude_none=True)) if asked else workspace.retrieval
     found = await asyncio.to_thread(
-        workspace.corpus.search,
-        question,
-        request.top_k,
-        request.filter,
-        request.collection,
-        retrieval_options(workspace, request.retrieval),
+        workspace.corpus.search, query, request.top_k, request.filter, request.collection, options
     )
     return [passage_response(passage) for passage in found]
-
-
-def retrieval_options(workspace: Workspace, asked: RetrievalRequest | None) -> RetrievalOptions:
-    """The stages a query goes through: what it asks for, the rest as the service is set."""
-    return replace(workspace.retrieval, **asked.model_dump(exclude_none=True)) if asked else workspace.retrieval
 
 
 async def answer(
@@ -95,6 +95,7 @@ async def answer(
     grounded: bool = True,
     keep: bool = True,
     warnings: tuple[str, ...] = (),
+    turns: Turns | None = None,
 ) -> AsyncGenerator[Retrieved | AnswerPiece | AskResponse]:
     """Answer a question: first what was retrieved, then the answer as it grows, last the whole response.
 
@@ -105,26 +106,30 @@ async def answer(
         grounded: False: retrieve nothing and let a language model answer from the conversation.
         keep: keep the answer, so that feedback can be given on it.
         warnings: what a person should know of the selection.
+        turns: among whose questions this one waits for its turn, which ends when the engine is done with it, however
+            long its answer takes to be read; None: it begins at once.
     """
-    began = time.perf_counter()
-    if selection is not None:
-        engine.prefetch(selection.ref, workspace.tenant_id)  # while passages are retrieved
-    history = tuple(Turn(turn.question, turn.answer) for turn in request.history)
-    rewritten = await _rewritten(engine, workspace.tenant_id, request.question, history) if grounded else None
-    passages = await retrieve(workspace, request, rewritten or request.question) if grounded else []
-    retrieved = time.perf_counter()
-    yield Retrieved(passages)
-    # A language model reads the conversation itself; the reader sees one question.
-    question = request.question if engine.generates else rewritten or request.question
-    row = _row(workspace, selection, template, request, question, passages, history, grounded)
-    first_token: float | None = None
-    async with contextlib.aclosing(_events(engine, row)) as events:
-        async for event in events:
-            if isinstance(event, Token):
-                first_token = first_token or time.perf_counter()
-                yield AnswerPiece(event.text)
-            elif isinstance(event, Done):
-                done = event
+    came = time.perf_counter()
+    with nullcontext() if turns is None else await turns.begin(workspace.tenant_id) as turn:
+        began = time.perf_counter()
+        if selection is not None:
+            engine.prefetch(selection.ref, workspace.tenant_id)  # while passages are retrieved
+        history = tuple(Turn(turn.question, turn.answer) for turn in request.history)
+        rewritten = await _rewritten(engine, workspace.tenant_id, request.question, history) if grounded else None
+        passages = await retrieve(workspace, request, rewritten or request.question) if grounded else []
+        retrieved = time.perf_counter()
+        # A language model reads the conversation itself; the reader sees one question.
+        question = request.question if engine.generates else rewritten or request.question
+        row = _row(workspace, selection, template, request, question, passages, history, grounded)
+        first_token: float | None = None
+        async with _submitted(engine, row, turn.end if turn is not None else None) as events:
+            yield Retrieved(passages)
+            async for event in events:
+                if isinstance(event, Token):
+                    first_token = first_token or time.perf_counter()
+                    yield AnswerPiece(event.text)
+                elif isinstance(event, Done):
+                    done = event
     citations = await asyncio.to_thread(_citations, workspace, done.spans, passages, engine.generates)
     ended = time.perf_counter()
     response = AskResponse(
@@ -144,10 +149,10 @@ async def answer(
         warnings=[*warnings, *_warnings(workspace, engine, template, request, done)],
         timings_ms={
             "retrieve": _milliseconds(retrieved - began),
-            "queue": _milliseconds(done.queued_seconds),
+            "queue": _milliseconds(began - came + done.queued_seconds),
             **({"first_token": _milliseconds(first_token - retrieved)} if first_token is not None else {}),
             "generate": _milliseconds(ended - retrieved),
-            "total": _milliseconds(ended - began),
+            "total": _milliseconds(ended - came),
         },
     )
     if keep:
@@ -204,7 +209,7 @@ async def _rewritten(engine: Engine, tenant_id: str, question: str, history: tup
             history=history,
             grounded=False,
         )
-        async with contextlib.aclosing(_events(engine, row)) as events:
+        async with _submitted(engine, row) as events:
             async for event in events:
                 if isinstance(event, Done):
                     line = event.answer.strip().strip('"“”').strip()
@@ -213,14 +218,26 @@ async def _rewritten(engine: Engine, tenant_id: str, question: str, history: tup
     return standalone(question, history)
 
 
-async def _events(engine: Engine, row: Row) -> AsyncGenerator[Event]:
-    """What the engine tells of a row, up to its Done. Closing the iterator, at any time, cancels the row."""
+@asynccontextmanager
+async def _submitted(
+    engine: Engine, row: Row, ended: Callable[[], None] | None = None
+) -> AsyncIterator[AsyncIterator[Event]]:
+    """What the engine tells of a row, up to its Done. The row is cancelled when the context is left.
+
+    Args:
+        ended: called in this event loop when the engine is done with the row, whether or not that was read.
+    """
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[Event] = asyncio.Queue()
 
+    def told(event: Event) -> None:
+        events.put_nowait(event)
+        if ended is not None and isinstance(event, Done | Failed):
+            ended()
+
     def deliver(event: Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(events.put_nowait, event)
+            loop.call_soon_threadsafe(told, event)
 
     submitting = asyncio.ensure_future(asyncio.to_thread(engine.submit, row, deliver))
     try:
@@ -229,15 +246,19 @@ async def _events(engine: Engine, row: Row) -> AsyncGenerator[Event]:
         submitting.add_done_callback(_cancel_submitted)
         raise
     try:
-        while True:
-            event = await events.get()
-            if isinstance(event, Failed):
-                raise event.error
-            yield event
-            if isinstance(event, Done):
-                return
+        yield _until_done(events)
     finally:
         submission.cancel()
+
+
+async def _until_done(events: asyncio.Queue[Event]) -> AsyncGenerator[Event]:
+    while True:
+        event = await events.get()
+        if isinstance(event, Failed):
+            raise event.error
+        yield event
+        if isinstance(event, Done):
+            return
 
 
 def _cancel_submitted(submitting: asyncio.Future[Submission]) -> None:

@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.access import Access
 from app.keys import Principal
+from app.places import Places
 from app.problems import PROBLEM_RESPONSE, PROBLEM_SCHEMA, install_problem_handlers
 from app.replay import Idempotency
 from app.response_headers import ResponseHeaders
@@ -112,6 +113,7 @@ def create_app(service: Service, guests: Mapping[str, Principal] = MappingProxyT
         metrics=service.metrics,
         metrics_key=settings.metrics_key.get_secret_value() if settings.metrics_key else None,
         allowances=service.allowances,
+        questions=Places(settings.max_waiting, "questions"),
         used=service.directory.keys.note_use,
         tell=service.tell,
         draining=service.draining,

@@ -156,7 +156,7 @@ def problem_of(error: Exception) -> Problem:
     for kind in type(error).__mro__:
         if kind in _PROBLEMS:
             status, code = _PROBLEMS[kind]
-            headers = {"Retry-After": _RETRY_SECONDS[status]} if status in _RETRY_SECONDS else None
+            headers = _retry_after(error, status)
             fields = {name: getattr(error, name) for name in _FIELDS if hasattr(error, name)}
             detail = str(error)[:_LONGEST_DETAIL]
             if kind is ingest_errors.UnknownDocument:
@@ -167,6 +167,13 @@ def problem_of(error: Exception) -> Problem:
         return problem
     _log.error("unexpected error", exc_info=error)
     return Problem(500, "internal", "Something went wrong on the server; its log says what, under the request id.")
+
+
+def _retry_after(error: Exception, status: int) -> dict[str, str]:
+    """When to try again: as the error says, else soon; nothing where trying again does not help."""
+    if (seconds := getattr(error, "retry_seconds", None)) is not None:
+        return {"Retry-After": str(max(1, math.ceil(seconds)))}
+    return {"Retry-After": _RETRY_SECONDS[status]} if status in _RETRY_SECONDS else {}
 
 
 def _of_the_disk(error: OSError | sqlite3.Error) -> Problem | None:

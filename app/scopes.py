@@ -188,9 +188,14 @@ class RuledRoute:
         return f"{self.method} {self.path}"
 
     @property
+    def asks(self) -> bool:
+        """Whether it looks something up or has it answered, which takes the models' time."""
+        return str(self) in _QUESTIONS
+
+    @property
     def audited(self) -> bool:
         """Whether an audit log tells of it: what changes anything, or takes everything out."""
-        return (self.method != "GET" and str(self) not in _QUESTIONS) or str(self) in _TAKES_OUT
+        return (self.method != "GET" and not self.asks) or str(self) in _TAKES_OUT
 
     def ids(self, path: str) -> dict[str, str]:
         """What a path of this route names."""

@@ -44,6 +44,7 @@ from app.task_worker import TaskWorker
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.tracing import Tracing
 from app.training_jobs import Trainings
+from app.turns import Turns
 from app.workspace import Workspace, Workspaces
 from ingest import (
     ArchiveLimits,
@@ -67,6 +68,8 @@ from ingest import (
 
 _log = logging.getLogger("lorebase.service")
 _FORGET_TRIES = 20
+_READ_AT_ONCE = 12  # questions of five passages are two batches of the reader
+_SEARCHED_AT_ONCE = 4  # while the engine is full
 _PAGE_SECONDS = 20.0  # to draw one page of a PDF
 _FILES_OF_A_TENANT = 16  # a database with a writer and some readers, and as much again to spare
 
@@ -85,6 +88,7 @@ class Service:
     Attributes:
         new_keys: keys made at this start, by the name of the variable that would set them; shown once.
         draining: set when the service is about to stop; long responses end then.
+        turns: of questions and searches.
         metrics: what is counted and measured.
         tracing: told of every question that was answered; None where no traces are sent.
         failure: why the models cannot be used, once that is so.
@@ -119,6 +123,7 @@ class Service:
             ratio=settings.unpacked_ratio,
             depth=settings.archive_depth,
         )
+        self.turns = Turns(_at_once(settings))
         self._background = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
         self._backlog = Backlog(settings.max_pending_total)
         self.worker = JobWorker(self._ingestion)
@@ -385,6 +390,12 @@ def _engine_of(settings: Settings) -> Engine:
         adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
         max_waiting=settings.max_waiting,
     )
+
+
+def _at_once(settings: Settings) -> int:
+    """How many questions are worked on at once: twice what fills the engine, so that one tenant alone can fill it."""
+    filled = _READ_AT_ONCE if settings.model == BUILTIN else settings.max_batch
+    return 2 * (filled + _SEARCHED_AT_ONCE)
 
 
 def _judge_of(settings: Settings) -> Engine:

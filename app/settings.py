@@ -134,7 +134,12 @@ class Settings(BaseSettings):
         30.0, gt=0, description="Longest time without a byte of a request's body before the request is ended with 408."
     )
     max_question_chars: int = Field(4000, ge=1, description="Longest question, in characters.")
-    max_waiting: int = Field(256, ge=1, description="Questions that may wait for the model; more are answered 429.")
+    max_waiting: int = Field(
+        256,
+        ge=1,
+        description="Questions and searches of all tenants that may be under way, those that wait among them. One "
+        "tenant may have as many as are free yet, so half of them at most; more are answered 429.",
+    )
     max_pending_documents: int = Field(
         10_000, ge=1, description="Documents of one tenant that may wait to be ingested; more are answered 429."
     )

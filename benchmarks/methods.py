@@ -93,7 +93,7 @@ def measure(
         trained, _ = train(examples, folder, config_of(given, generates=True), model=str(MODEL), objective=objective)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         adapter = AdapterRef(sha256_of(folder / ADAPTER_WEIGHTS), folder)
-        engine = CausalEngine(MODEL, device="cpu")
+        engine = CausalEngine(MODEL, device="cpu", max_waiting=1024)
         engine.load()
         try:
             figures = quality(answers(engine, asked, adapter), asked)
@@ -119,7 +119,7 @@ def measure(
 def base_answers(examples: Sequence[TrainingExample]) -> list[str]:
     """What the base itself answers."""
     _be_quiet()
-    engine = CausalEngine(MODEL, device="cpu")
+    engine = CausalEngine(MODEL, device="cpu", max_waiting=1024)
     engine.load()
     try:
         return answers(engine, examples, None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.local_server import LocalServer, local_server
-from reliability import adapters, bodies, contract, damage, disk, files, injection, isolation, kills
+from reliability import adapters, bodies, contract, damage, disk, files, greedy, injection, isolation, kills
 from reliability.outcome import Outcome
 
 SETTINGS = {"LOREBASE_MAX_BODY_MB": "4", "LOREBASE_BODY_SECONDS": "5"}
@@ -76,6 +76,10 @@ ROWS: dict[str, Row] = {
     "kills": Row(
         "kill -9 before and behind each durable step, and at random",
         kills.run, {"steps": 3, "moments": 1, "train": False, "fresh": 0}, {},
+    ),
+    "greedy": Row(
+        "a tenant that asks far more than all others together",
+        greedy.run, {"asks": 60, "tenants": 8, "rounds": 1, "timed": False}, {"asks": 1000, "tenants": 50},
     ),
     "disk": Row("a disk that is full, then refuses every write", disk.run, {"rounds": 1}, {"rounds": 20}),
 }  # fmt: skip

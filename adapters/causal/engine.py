@@ -54,7 +54,7 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
         dtype: ``auto`` (what the files hold), ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto`` (the first GPU, else the CPU) or a torch device.
         max_batch: rows that are in the model at once at most.
-        max_waiting: rows that may wait; one more is refused with QueueFull.
+        max_waiting: rows that may wait; more are refused with QueueFull, a greedy share key's first.
         adapter_budget_bytes: memory for resident adapters. A row waits until its adapter has room.
         kv_budget_bytes: memory for the keys and values of rows in the model. A row waits until its prompt and longest
             answer fit; one that never can is refused with RequestTooLong.

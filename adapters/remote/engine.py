@@ -51,7 +51,7 @@ class RemoteEngine(PooledEngine[ServedAdapter, Answering]):
         key: sent as a Bearer key.
         context: tokens that prompt and answer may have together, by estimate; None: as the server says, else 8,192.
         max_batch: requests under way at once at most.
-        max_waiting: rows that may wait; one more is refused with QueueFull.
+        max_waiting: rows that may wait; more are refused with QueueFull, a greedy share key's first.
         silence_seconds: longest time without a byte while an answer is awaited.
         adapter_budget_bytes: what the adapters that the server holds for us may take there, by the size of their files.
         path_there: where the server sees a folder of ours; None: at the same place.

@@ -88,7 +88,7 @@ def calibrate_reader(reader: Path, held_out: Sequence[Question], seed: int = 0) 
 
 
 def _read_all(reader: Path, cases: Sequence[tuple[str, Question, bool]]) -> tuple[list[float], list[float]]:
-    engine = ReaderEngine(reader, max_waiting=len(cases))
+    engine = ReaderEngine(reader, max_waiting=2 * len(cases))  # one share key has half
     engine.load()
     try:
         events: list[queue.SimpleQueue[Event]] = []

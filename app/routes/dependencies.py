@@ -1,4 +1,7 @@
-"""What routes ask for by type: the service, the caller's workspace, the engine once it is ready."""
+"""What routes ask for by type: the service, the caller's workspace, the engine once it is ready.
+
+Functions that are not `async` are called in a thread: only those that may wait for a disk are such.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from app.tasks import TASK_KINDS
 from app.workspace import Workspace
 
 
-def _service(connection: HTTPConnection) -> Service:
+async def _service(connection: HTTPConnection) -> Service:
     service: Service = connection.app.state.service
     return service
 
@@ -25,7 +28,7 @@ def _service(connection: HTTPConnection) -> Service:
 CurrentService = Annotated[Service, Depends(_service)]
 
 
-def _principal(connection: HTTPConnection) -> Principal:
+async def _principal(connection: HTTPConnection) -> Principal:
     principal: Principal = connection.state.principal
     return principal
 
@@ -85,14 +88,14 @@ JobId = Annotated[str, Depends(_job_id)]
 """The path's job; one that the key does not reach is as one that is not there."""
 
 
-def _ready_engine(service: CurrentService) -> Engine:
+async def _ready_engine(service: CurrentService) -> Engine:
     ready, reason = service.readiness()
     if not ready:
         raise Problem(503, "not_ready", f"{reason} Try again in a moment.", {"Retry-After": "2"})
     return service.engine
 
 
-def _ready_search(service: CurrentService) -> None:
+async def _ready_search(service: CurrentService) -> None:
     ready, reason = service.search_readiness()
     if not ready:
         raise Problem(503, "not_ready", f"{reason} Try again in a moment.", {"Retry-After": "2"})

@@ -75,7 +75,7 @@ async def chat(
     template = await asyncio.to_thread(workspace.templates.select, ask.template)
     steps = answer(
         workspace, engine, selection, _with_system(template, body.system, grounded), ask, request.state.request_id,
-        grounded=grounded, warnings=choice.warnings,
+        grounded=grounded, warnings=choice.warnings, turns=service.turns,
     )  # fmt: skip
     ignored = [_SYSTEM_IGNORED] if body.system and not engine.generates else []
     used = f"{selection.name}@{selection.version}" if selection else None

@@ -38,7 +38,7 @@ async def page(
             return content, ""
         return content, workspace.corpus.text(document_id)[start : min(end, start + _LONGEST_QUOTE)]
 
-    drawn = await service.page_images.draw(read, number, width)
+    drawn = await service.page_images.draw(workspace.tenant_id, read, number, width)
     headers = {
         "X-Page-Count": str(drawn.pages),
         "X-Marked": "true" if drawn.marked else "false",

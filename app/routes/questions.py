@@ -13,12 +13,12 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from app.answering import AnswerPiece, Retrieved, answer, passage_response, retrieval_options
+from app.answering import AnswerPiece, Retrieved, answer, find
 from app.metrics import Outcome
 from app.problems import Problem, problem_of
 from app.reach import narrowed_request
 from app.routes.dependencies import CurrentPrincipal, CurrentService, CurrentWorkspace, ReadyEngine, ReadySearch
-from app.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
+from app.schemas import AskRequest, AskResponse, PassageResponse, SearchRequest, SearchResponse
 from app.service import Service
 from app.tracing import Walk
 from app.workspace import Workspace
@@ -40,6 +40,7 @@ SessionHeader = Annotated[
 @router.post("/search")
 async def search(
     body: SearchRequest,
+    request: Request,
     principal: CurrentPrincipal,
     workspace: CurrentWorkspace,
     service: CurrentService,
@@ -48,11 +49,12 @@ async def search(
     """The passages most like the query."""
     body = narrowed_request(principal, body)
     refuse_long("query", body.query, service)
-    options = retrieval_options(workspace, body.retrieval)
-    found = await asyncio.to_thread(
-        workspace.corpus.search, body.query, body.top_k, body.filter, body.collection, options
-    )
-    return SearchResponse(passages=[passage_response(passage) for passage in found])
+    return SearchResponse(passages=await unless_gone(request, _found(workspace, body, service)))
+
+
+async def _found(workspace: Workspace, body: SearchRequest, service: Service) -> list[PassageResponse]:
+    with await service.turns.begin(workspace.tenant_id):
+        return await find(workspace, body.query, body)
 
 
 @router.post("/ask", response_model=AskResponse, responses={200: {"content": {"text/event-stream": {}}}})
@@ -74,8 +76,9 @@ async def ask(
     choice = await asyncio.to_thread(workspace.erasures.choose, x_adapter, x_session_id or request.state.request_id)
     template = await asyncio.to_thread(workspace.templates.select, body.template)
     steps = answer(
-        workspace, engine, choice.selection, template, body, request.state.request_id, warnings=choice.warnings
-    )
+        workspace, engine, choice.selection, template, body, request.state.request_id,
+        warnings=choice.warnings, turns=service.turns,
+    )  # fmt: skip
     steps = counted(steps, request, service, workspace, choice.headers["X-Adapter-Used"])
     if body.stream:
         return StreamingResponse(

@@ -22,7 +22,6 @@ from adapters.causal import CausalEngine
 from adapters.causal.text import AnswerText, Detokenizer
 from adapters.engine import AdapterRef, Event, Failed, Row, Token
 from adapters.errors import AdapterError, InvalidAdapter, ModelUnavailable, QueueFull, RequestTooLong
-from adapters.fair_queue import FairQueue
 from adapters.prompt import Prompt, pack
 from adapters.template import ABSTENTION, Passage, PromptTemplate, Turn
 from adapters.validation import tensor_bytes
@@ -266,14 +265,17 @@ def test_an_engine_that_cannot_go_on_says_so(model: Path) -> None:
         engine.submit(ROWS[0], Heard())
 
 
-def test_too_many_waiting_rows_are_refused(model: Path) -> None:
-    engine = CausalEngine(model, max_waiting=1)
+def test_too_many_waiting_rows_are_refused_those_of_a_greedy_share_key_first(model: Path) -> None:
+    engine = CausalEngine(model, max_waiting=2)
     engine.load()
     heard = Heard()
     with held(engine, ROWS[0]):
         submission = engine.submit(ROWS[1], Heard())
         with pytest.raises(QueueFull):
             engine.submit(ROWS[1], Heard())
+        engine.submit(replace(ROWS[1], share_key="other"), Heard())
+        with pytest.raises(QueueFull):
+            engine.submit(replace(ROWS[1], share_key="late"), Heard())
         submission.cancel()  # makes room at once
         engine.submit(ROWS[1], heard)
     heard.done()
@@ -540,36 +542,3 @@ class TestAnswerText:
         done = answer.done(self.ROW, self.PROMPT)
         assert (done.answer, done.finish_reason, done.completion_tokens) == ("twe", "length", 3)
         assert "".join(shown) == "twe"
-
-
-class TestFairQueue:
-    """Round-robin between keys, in order within a key."""
-
-    def _queue(self, *items: str) -> FairQueue[str]:
-        queue: FairQueue[str] = FairQueue()
-        for item in items:
-            queue.put(item[0], item)
-        return queue
-
-    def test_keys_take_turns(self) -> None:
-        queue = self._queue("a1", "a2", "a3", "b1", "c1", "c2")
-        order = []
-        while (item := queue.front()) is not None:
-            order.append(item)
-            queue.end_turn(remove=True)
-        assert order == ["a1", "b1", "c1", "a2", "c2", "a3"]
-        assert len(queue) == 0
-
-    def test_what_is_not_finished_stays_first_of_its_key(self) -> None:
-        queue = self._queue("a1", "a2", "b1")
-        queue.end_turn(remove=False)
-        assert queue.front() == "b1"
-        queue.end_turn(remove=True)
-        assert (queue.front(), len(queue)) == ("a1", 2)
-
-    def test_discard_and_drain(self) -> None:
-        queue = self._queue("a1", "a2", "b1")
-        assert queue.discard("a", "a1")
-        assert not queue.discard("a", "a1")
-        assert not queue.discard("z", "a1")
-        assert (len(queue), queue.drain(), len(queue)) == (2, ["a2", "b1"], 0)

@@ -98,12 +98,18 @@ def test_a_question_too_long_to_read_is_refused(loaded: ReaderEngine) -> None:
         loaded.submit(Row("why " * 200, (BAKERY,)), lambda event: None)
 
 
-def test_more_waiting_rows_than_allowed_are_refused() -> None:
-    engine = ReaderEngine(max_waiting=1)
+def test_more_waiting_rows_than_allowed_are_refused_those_of_a_greedy_share_key_first() -> None:
+    engine = ReaderEngine(max_waiting=2)
     engine.load()
+    row, other = (Row("When?", (BAKERY,), min_confidence=0, share_key=key) for key in ("greedy", "other"))
     try:
-        with held(engine, Row("When?", (BAKERY,), min_confidence=0)), pytest.raises(QueueFull):
-            engine.submit(Row("When?", (BAKERY,)), lambda event: None)
+        with held(engine, row):
+            with pytest.raises(QueueFull):
+                engine.submit(row, lambda event: None)
+            engine.submit(other, lambda event: None)
+            with pytest.raises(QueueFull):
+                engine.submit(replace(row, share_key="late"), lambda event: None)
+        answer(engine, row)
     finally:
         engine.close()
 

@@ -11,8 +11,8 @@ from ingest import ParserProcess
 from tests.ingest.parsing.files import pdf
 
 
-def test_too_many_waiting_pages_are_refused_and_the_others_drawn() -> None:
-    images = PageImages(ParserProcess(timeout_seconds=60), most_waiting=2)
+def test_too_many_waiting_pages_of_one_owner_are_refused_and_the_others_drawn() -> None:
+    images = PageImages(ParserProcess(timeout_seconds=60), most_waiting=4)
     read_at_once = 0
     most_at_once = 0
 
@@ -25,13 +25,13 @@ def test_too_many_waiting_pages_are_refused_and_the_others_drawn() -> None:
         return content, ""
 
     async def ask() -> list[object]:
-        return await asyncio.gather(*(images.draw(read, 1, 200) for _ in range(3)), return_exceptions=True)
+        return await asyncio.gather(*(images.draw(whose, read, 1, 200) for whose in "aaabb"), return_exceptions=True)
 
     try:
         drawn = asyncio.run(ask())
     finally:
         images.close()
-    assert [isinstance(one, TooManyPages) for one in drawn] == [False, False, True]
+    assert [isinstance(one, TooManyPages) for one in drawn] == [False, False, True, False, True]
     assert most_at_once == 1
     with pytest.raises(RuntimeError, match="closed"):
-        asyncio.run(images.draw(read, 1, 200))
+        asyncio.run(images.draw("a", read, 1, 200))
