@@ -113,8 +113,8 @@ class Settings(BaseSettings):
     exact_up_to: int = Field(
         20_000,
         ge=1000,
-        description="Chunks of one tenant up to which every search looks at every vector; beyond, a graph (HNSW) built "
-        "in the background answers.",
+        description="Chunks of one tenant up to which every search looks at every vector; beyond, inverted lists built "
+        "in the background answer.",
     )
     kv_memory_mb: int = Field(
         1024, ge=1, description="Memory for the keys and values of questions a language model is answering, in MiB."

@@ -1,8 +1,8 @@
-"""The vector index of one tenant through its life: loaded, kept current, given a graph, saved, released.
+"""The vector index of one tenant through its life: loaded, kept current, given inverted lists, saved, released.
 
-Knows the database, the index in memory and the graph's file, and when each follows the other. Knows no document's text.
+Knows the database, the index in memory and the lists' file, and when each follows the other. Knows no document's text.
 
-    SQLite rows ──load──► exact index ──past exact_up_to, in the background──► exact index + graph ──► graph's file
+    SQLite rows ──load──► exact index ──past exact_up_to, in the background──► exact index + lists ──► their file
          ▲                     │ answers all the while                              │ extended as rows come,
          └── the truth         └─ release: freed, loaded again when searched        └ rebuilt as rows go
 """
@@ -26,7 +26,13 @@ from ingest import vector_store as store
 from ingest.database import Database
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import DamagedData, DatabaseClosed, IndexMismatch
-from ingest.hnsw import GraphFileUnusable, HnswGraph
+from ingest.inverted_lists import (
+    TRAINED_PER_LIST,
+    TUNED_COUNT,
+    InvertedLists,
+    ListsFileUnusable,
+    lists_for,
+)
 from ingest.vector_index import Snapshot, VectorIndex
 
 _log = logging.getLogger("lorebase.index")
@@ -36,15 +42,15 @@ MISMATCH = (
 )
 EXACT_UP_TO = 20_000
 _SPARE = 0.05
-_TRAINED_ON = 20_000  # vectors for the range of the graph's codes
-_BUILT_AT_ONCE = 512  # nodes, between two looks at whether to go on
-_EXTENDED_AT_ONCE = 32  # nodes, for as long as a search may wait
-_UNCOVERED_SHARE = 0.02  # of the rows, searched exactly beside the graph, from which it is extended
+_BUILT_AT_ONCE = 8192  # nodes, between two looks at whether to go on
+_EXTENDED_AT_ONCE = 256  # nodes, for as long as a search may wait
+_TUNED_ON = 100  # queries by which it is found how many lists a search must look into
+_UNCOVERED_SHARE = 0.02  # of the rows, searched exactly beside the lists, from which they are extended
 _FEWEST_UNCOVERED = 1000
-_DEAD_NODES_SHARE = 0.3  # of the graph, from which it is built anew
-_BACK_TO_EXACT_SHARE = 0.8  # of exact_up_to, below which the graph is dropped
+_DEAD_NODES_SHARE = 0.3  # of the lists, from which they are built anew
+_BACK_TO_EXACT_SHARE = 0.8  # of exact_up_to, below which the lists are dropped
 _MENDINGS = 3  # readings of the vectors, before the disk is given up
-_SAVED_GROWTH = 0.1  # of the nodes saved, from which the graph is saved again
+_SAVED_GROWTH = 0.1  # of the nodes saved, from which the lists are saved again
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +58,9 @@ class IndexOptions:
     """How a tenant's index lives.
 
     Attributes:
-        exact_up_to: chunks up to which every search looks at every vector; a graph answers beyond.
-        background: builds graphs; ``None`` keeps every search exact.
-        folder: where graphs are saved; ``None`` saves none.
+        exact_up_to: chunks up to which every search looks at every vector; inverted lists answer beyond.
+        background: builds lists; ``None`` keeps every search exact.
+        folder: where lists are saved; ``None`` saves none.
         on_resize: told whenever the memory held has changed much; called without any lock.
     """
 
@@ -80,6 +86,7 @@ class LiveIndex:
         self._index: VectorIndex | None = None
         self._switches = 0  # odd while content is replaced
         self._scheduling = threading.Lock()
+        self._tending = False
         self._work: Future[None] | None = None
         self._saved_nodes = 0
         self._closed = False
@@ -173,7 +180,7 @@ class LiveIndex:
             work.result()
         index = self._index
         if index is not None:
-            self._save(index.snapshot().graph, growth=0)
+            self._save(index.snapshot().lists, growth=0)
         self.release()
 
     def wait(self) -> None:
@@ -214,15 +221,16 @@ class LiveIndex:
                 store.mend_vector(connection, number, vector)
 
     def _attend(self, index: VectorIndex) -> None:
-        """Have the graph built, extended, rebuilt or dropped, where that is due and not under way."""
+        """Have the lists built, extended, rebuilt or dropped, where that is due and not under way."""
         if self._options.background is None or not self._due(index.snapshot()):
             return
         with self._scheduling:
-            if not self._closed and (self._work is None or self._work.done()):
+            if not self._closed and not self._tending:
+                self._tending = True
                 self._work = self._options.background.submit(self._tend, index)
 
     def _due(self, rows: Snapshot) -> bool:
-        if rows.graph is None:
+        if rows.lists is None:
             return rows.alive > self._options.exact_up_to
         return self._outgrown(rows) or _worn(rows) or _uncovered(rows)
 
@@ -230,118 +238,146 @@ class LiveIndex:
         return rows.alive < _BACK_TO_EXACT_SHARE * self._options.exact_up_to
 
     def _tend(self, index: VectorIndex) -> None:
-        """Do what is due; runs in the background."""
+        """Do what is due, until nothing is; runs in the background."""
         try:
-            rows = index.begin_graph()
-            try:
-                if rows.graph is None:
-                    if not self._load_graph(index, rows):
-                        self._build(index, rows)
-                elif self._outgrown(rows):
-                    index.attach_graph(None, np.zeros(0, dtype=np.int64), 0)
-                elif _worn(rows):
-                    self._build(index, rows)
-                if (rows := index.snapshot()).graph is not None:
-                    self._extend(index, rows, rows.graph)
-            finally:
-                index.end_graph()
-            if self._wanted(index):
-                self._save(index.snapshot().graph, growth=_SAVED_GROWTH)
+            while True:
+                self._tend_once(index)
+                with self._scheduling:  # what changes from here on is attended to by whoever changes it
+                    now = self._index
+                    if self._closed or now is None or not self._due(now.snapshot()):
+                        self._tending = False
+                        break
+                index = now
         except DatabaseClosed:
+            self._tending = False
             return
         except Exception:  # searches go on exactly; the next change tries again
-            _log.exception("a graph cannot be made")
+            self._tending = False
+            _log.exception("inverted lists cannot be made")
         self._options.on_resize()
+
+    def _tend_once(self, index: VectorIndex) -> None:
+        rows = index.begin_lists()
+        try:
+            if rows.lists is None:
+                if not self._load_lists(index, rows):
+                    self._build(index, rows)
+            elif self._outgrown(rows):
+                index.attach_lists(None, np.zeros(0, dtype=np.int64), 0)
+            elif _worn(rows):
+                self._build(index, rows)
+            if (rows := index.snapshot()).lists is not None:
+                self._extend(index, rows, rows.lists)
+        finally:
+            index.end_lists()
+        if self._wanted(index):
+            self._save(index.snapshot().lists, growth=_SAVED_GROWTH)
 
     def _wanted(self, index: VectorIndex) -> bool:
         return self._index is index and not self._closed
 
     def _build(self, index: VectorIndex, rows: Snapshot) -> None:
-        """Make a graph over all rows, then search through it."""
-        sample = np.linspace(0, rows.count - 1, min(rows.count, _TRAINED_ON)).astype(np.int64)
-        graph, nodes = HnswGraph(rows.live(sample)[1]), []
+        """Make lists of all rows, then search through them."""
+        count = lists_for(rows.alive)
+        chosen = np.linspace(0, rows.count - 1, min(rows.count, count * TRAINED_PER_LIST)).astype(np.int64)
+        lists, nodes = InvertedLists(rows.live(chosen)[1], count), []
         for start in range(0, rows.count, _BUILT_AT_ONCE):
             if not self._wanted(index):
                 return
             live, vectors = rows.live(np.arange(start, min(start + _BUILT_AT_ONCE, rows.count)))
-            graph.add(rows.numbers[live], vectors)
+            lists.add(rows.numbers[live], vectors)
             nodes.append(live)
-        index.attach_graph(graph, np.concatenate(nodes), rows.count)
+        node_rows = np.concatenate(nodes)
+        queries = _questions_like(rows.live(chosen[:: max(1, len(chosen) // _TUNED_ON)])[1])
+        nearest = rows.nearest(queries, TUNED_COUNT)[0]
+        lists.tune(queries, np.where(nearest >= 0, np.searchsorted(node_rows, nearest), -1))
+        index.attach_lists(lists, node_rows, rows.count)
         self._saved_nodes = 0
 
-    def _extend(self, index: VectorIndex, rows: Snapshot, graph: HnswGraph) -> None:
+    def _extend(self, index: VectorIndex, rows: Snapshot, lists: InvertedLists) -> None:
         """Add the rows that are not covered, a few at a time, since searches wait meanwhile."""
-        nodes = [rows.graph_rows]
+        nodes = [rows.node_rows]
         covered = rows.covered
         while covered < rows.count and self._wanted(index):
             end = min(covered + _EXTENDED_AT_ONCE, rows.count)
             live, vectors = rows.live(np.arange(covered, end))
-            graph.add(rows.numbers[live], vectors)
+            lists.add(rows.numbers[live], vectors)
             nodes.append(live)
             covered = end
-        index.attach_graph(graph, np.concatenate(nodes), covered)
+        index.attach_lists(lists, np.concatenate(nodes), covered)
 
-    def _load_graph(self, index: VectorIndex, rows: Snapshot) -> bool:
-        """Search through the saved graph, if it is of these rows; rows that came since are left uncovered."""
+    def _load_lists(self, index: VectorIndex, rows: Snapshot) -> bool:
+        """Search through the saved lists, if they are of these rows; rows that came since are left uncovered."""
         if self._options.folder is None:
             return False
         with self._database.read() as connection:
-            generation = store.graph_generation(connection)
+            generation = store.lists_generation(connection)
         if generation is None:
             return False
         try:
-            graph = HnswGraph.load(self._file(generation), self._facts(generation))
-        except GraphFileUnusable as error:
-            _log.warning("the saved graph is not used and is built anew: %s", error)
+            lists = InvertedLists.load(self._file(generation), self._facts(generation))
+        except ListsFileUnusable as error:
+            _log.warning("the saved lists are not used and are built anew: %s", error)
             return False
         numbers = rows.numbers[: rows.count]
         order = np.argsort(numbers, kind="stable")
-        places = np.searchsorted(numbers[order], graph.numbers).clip(max=rows.count - 1)  # [nodes]
-        nodes = np.where(numbers[order][places] == graph.numbers, order[places], -1)
+        places = np.searchsorted(numbers[order], lists.numbers).clip(max=rows.count - 1)  # [nodes]
+        nodes = np.where(numbers[order][places] == lists.numbers, order[places], -1)
         known = np.zeros(rows.count, dtype=bool)
         known[nodes[nodes >= 0]] = True
         covered = rows.count if known.all() else int(np.argmin(known))
         if known[covered:].any():  # a row in between is in no node
             return False
-        index.attach_graph(graph, nodes, covered)
-        self._saved_nodes = len(graph.numbers)
+        index.attach_lists(lists, nodes, covered)
+        self._saved_nodes = len(lists.numbers)
         return True
 
-    def _save(self, graph: HnswGraph | None, growth: float) -> None:
-        """Save the graph if it has grown by that share since it was saved; not while it is extended."""
+    def _save(self, lists: InvertedLists | None, growth: float) -> None:
+        """Save the lists if they have grown by that share since they were saved; not while they are extended."""
         folder = self._options.folder
-        if folder is None or graph is None or len(graph.numbers) <= self._saved_nodes * (1 + growth):
+        if folder is None or lists is None or len(lists.numbers) <= self._saved_nodes * (1 + growth):
             return
         generation = uuid.uuid4().hex
         file = self._file(generation)
         try:
-            graph.save(file, self._facts(generation))
+            lists.save(file, self._facts(generation))
             with self._database.write() as connection:
-                store.note_graph(connection, generation)
-            self._saved_nodes = len(graph.numbers)
+                store.note_lists(connection, generation)
+            self._saved_nodes = len(lists.numbers)
             for other in folder.iterdir():
                 if other != file:
                     other.unlink(missing_ok=True)
         except (OSError, sqlite3.Error) as error:
-            _log.warning("a graph cannot be saved; after a restart it is built anew: %s", error)
+            _log.warning("inverted lists cannot be saved; after a restart they are built anew: %s", error)
 
     def _file(self, generation: str) -> Path:
         assert self._options.folder is not None  # noqa: S101
-        return self._options.folder / f"{generation}.hnsw"
+        return self._options.folder / f"{generation}.lists"
 
     def _facts(self, generation: str) -> dict[str, str | int]:
-        """What a saved graph must be of."""
+        """What saved lists must be of."""
         return {
             "generation": generation, "embedder": self._embedder.fingerprint, "dimension": self._embedder.dimension
         }  # fmt: skip
 
 
+def _questions_like(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors as far from these as a question's is from its passage's, a cosine of about 0.7: float32 ``[n, d]``."""
+    noise = np.random.default_rng(0).normal(size=vectors.shape)
+    queries = vectors + noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    like: NDArray[np.float32] = queries.astype(np.float32)
+    return like
+
+
 def _worn(rows: Snapshot) -> bool:
-    """Whether too many of the graph's nodes are of deleted rows."""
-    nodes = len(rows.graph_rows)
-    return nodes - (rows.alive - (rows.count - rows.covered)) > _DEAD_NODES_SHARE * nodes
+    """Whether too many of the lists' nodes are of deleted rows, or there are too few lists for the rows by now."""
+    nodes = len(rows.node_rows)
+    dead = nodes - (rows.alive - (rows.count - rows.covered))
+    too_few = rows.lists is not None and lists_for(rows.alive) > rows.lists.lists
+    return too_few or dead > _DEAD_NODES_SHARE * nodes
 
 
 def _uncovered(rows: Snapshot) -> bool:
-    """Whether many rows came since the graph was built."""
+    """Whether many rows came since the lists were built."""
     return rows.count - rows.covered > max(_FEWEST_UNCOVERED, _UNCOVERED_SHARE * rows.count)

@@ -92,4 +92,4 @@ def _switch(connection: sqlite3.Connection, fingerprint: str) -> None:
     connection.execute("ALTER TABLE next_vectors RENAME TO vectors")
     connection.execute("DELETE FROM index_facts WHERE name = ?", (_NEXT_EMBEDDER,))
     vector_store.note_embedder(connection, fingerprint)
-    vector_store.forget_graph(connection)
+    vector_store.forget_lists(connection)

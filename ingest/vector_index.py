@@ -1,4 +1,4 @@
-"""The in-memory index of one tenant: the vectors of its chunks, searched exactly, or through a graph when there is one.
+"""The in-memory index of one tenant: the vectors of its chunks, searched exactly or by inverted lists.
 
 Knows faiss, chunk numbers and which document they belong to. Knows no text, no storage and no thread of its own; it is
 derived from SQLite and can be thrown away at any time.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.hnsw import HnswGraph
+from ingest.inverted_lists import InvertedLists
 from ingest.vector_store import StoredVectors
 
 Numbers = NDArray[np.int64]
@@ -29,21 +29,21 @@ _FEWEST_DEAD = 256  # below this closing up is not worth it
 _GROWTH = 1.25
 _GATHER_SHARE = 0.25  # of the rows: fewer are gathered and multiplied, more are picked from the product with all
 _GATHERED_AT_ONCE = 4096  # rows, 6 MiB at 384 dimensions
-_GRAPH_FILTER_SHARE = 0.5  # a filter that leaves fewer rows is searched exactly: a graph would lose recall
-_MOST_FROM_GRAPH = 500  # passages; more are searched exactly
+_LISTS_FILTER_SHARE = 0.5  # a filter that leaves fewer rows is searched exactly: lists would lose recall
+_MOST_FROM_LISTS = 500  # passages; more are searched exactly
 _BYTES_PER_DOCUMENT = 300  # id, range and their place in the map
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The rows at one moment, as one search sees them, or whoever builds a graph over them.
+    """The rows at one moment, as one search sees them, or whoever builds lists over them.
 
     Attributes:
         vectors: float32 ``[capacity, dimension]``; rows from ``count`` on are not there yet.
         numbers: int64 ``[capacity]``, the chunk of each row.
         documents: the rows of each document; may hold later ones, whose rows lie beyond ``count``.
-        graph: candidates among the rows below ``covered``; ``None`` while all searches are exact.
-        graph_rows: int64 ``[nodes]``, the row of each node of the graph, -1 for one that was deleted.
+        lists: candidates among the rows below ``covered``; ``None`` while all searches are exact.
+        node_rows: int64 ``[nodes]``, the row of each node of the lists, -1 for one that was deleted.
     """
 
     vectors: Vectors
@@ -51,8 +51,8 @@ class Snapshot:
     documents: dict[str, range]
     count: int = 0
     dead: int = 0
-    graph: HnswGraph | None = None
-    graph_rows: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    lists: InvertedLists | None = None
+    node_rows: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     covered: int = 0
 
     @property
@@ -66,6 +66,19 @@ class Snapshot:
         alive = ~np.isnan(vectors).any(axis=1)  # [n]; a row that is being deleted right now is dead too
         return rows[alive], vectors[alive]
 
+    def nearest(self, queries: Vectors, count: int, first: int = 0) -> tuple[Rows, Vectors]:
+        """The truly nearest of the rows from ``first`` on: rows and scores, ``[queries, count]``, best first.
+
+        A row is -1 where there are no more; a dead one is never among them.
+        """
+        import faiss
+
+        count = max(0, min(count, self.count - first))
+        if count == 0:
+            return np.zeros((len(queries), 0), dtype=np.int64), np.zeros((len(queries), 0), dtype=np.float32)
+        scores, rows = faiss.knn(queries, self.vectors[first : self.count], count, metric=faiss.METRIC_INNER_PRODUCT)
+        return np.where(rows >= 0, rows + first, -1), scores
+
 
 class VectorIndex:
     """Chunk numbers by the inner product of their vectors with a query's. Safe to use from any thread.
@@ -77,7 +90,7 @@ class VectorIndex:
 
     def __init__(self, dimension: int, rows: StoredVectors | None = None) -> None:
         self._changing = threading.Lock()
-        self._keep_rows = False  # while a graph is built over them
+        self._keep_rows = False  # while lists are built over them
         if rows is None:
             rows = StoredVectors(np.empty(0, dtype=np.int64), np.empty((0, dimension), dtype=np.float32), {})
         count = max((each.stop for each in rows.documents.values()), default=0)
@@ -91,8 +104,8 @@ class VectorIndex:
     def bytes(self) -> int:
         """About how much memory the index holds."""
         now = self._now
-        graph = now.graph.bytes + now.graph_rows.nbytes if now.graph is not None else 0
-        return now.vectors.nbytes + now.numbers.nbytes + len(now.documents) * _BYTES_PER_DOCUMENT + graph
+        lists = now.lists.bytes + now.node_rows.nbytes if now.lists is not None else 0
+        return now.vectors.nbytes + now.numbers.nbytes + len(now.documents) * _BYTES_PER_DOCUMENT + lists
 
     def add(self, document_id: str, numbers: Numbers, vectors: Vectors) -> None:
         """Add a document's chunks; a document that is there already is left as it is.
@@ -130,7 +143,7 @@ class VectorIndex:
     ) -> tuple[list[int], list[float]]:
         """The ``count`` nearest chunks and their scores, best first; fewer when there are no more.
 
-        Exact, unless a graph is attached and neither the filter is restrictive nor ``count`` large: then the scores
+        Exact, unless lists are attached and neither the filter is restrictive nor ``count`` large: then the scores
         are exact and nearly all of the nearest are found, and still never fewer than there are.
 
         Args:
@@ -144,39 +157,39 @@ class VectorIndex:
             count = min(count, now.alive)
             if count <= 0:
                 return [], []
-            found = _from_graph(now, query, count, None) if now.graph is not None else None
+            found = _from_lists(now, query, count, None) if now.lists is not None else None
             return _answer(now, *(found or _exact(now, query, count, 0)))
         allowed = _rows_of(now, documents)
         count = min(count, len(allowed))
         if count <= 0:
             return [], []
         found = None
-        if now.graph is not None and len(allowed) >= _GRAPH_FILTER_SHARE * now.count:
-            found = _from_graph(now, query, count, allowed)
+        if now.lists is not None and len(allowed) >= _LISTS_FILTER_SHARE * now.count:
+            found = _from_lists(now, query, count, allowed)
         return _answer(now, *(found or _exact_among(now, query, count, allowed)))
 
     def snapshot(self) -> Snapshot:
         """The rows as they are now; later changes add rows behind them and make rows of them NaN."""
         return self._now
 
-    def begin_graph(self) -> Snapshot:
-        """The rows for a graph to be built or extended over; they stay in their places until ``end_graph``."""
+    def begin_lists(self) -> Snapshot:
+        """The rows for lists to be built or extended over; they stay in their places until ``end_lists``."""
         with self._changing:
             self._keep_rows = True
             return self._now
 
-    def attach_graph(self, graph: HnswGraph | None, rows: Rows, covered: int) -> None:
-        """Search through ``graph`` from here on. Only between ``begin_graph`` and ``end_graph``.
+    def attach_lists(self, lists: InvertedLists | None, rows: Rows, covered: int) -> None:
+        """Search through ``lists`` from here on. Only between ``begin_lists`` and ``end_lists``.
 
         Args:
-            graph: ``None`` for exact searches again.
+            lists: ``None`` for exact searches again.
             rows: int64 ``[nodes]``, the row of each node, -1 for none.
-            covered: rows below this are in the graph or dead; the others are searched exactly beside it.
+            covered: rows below this are in the lists or dead; the others are searched exactly beside them.
         """
         with self._changing:
-            self._now = replace(self._now, graph=graph, graph_rows=rows, covered=covered)
+            self._now = replace(self._now, lists=lists, node_rows=rows, covered=covered)
 
-    def end_graph(self) -> None:
+    def end_lists(self) -> None:
         """Rows may be moved again."""
         with self._changing:
             self._keep_rows = False
@@ -201,7 +214,7 @@ class VectorIndex:
             documents=documents,
             count=len(kept),
             dead=0,
-            graph_rows=moved[now.graph_rows],
+            node_rows=moved[now.node_rows],
             covered=int(np.searchsorted(kept, now.covered)),
         )
 
@@ -230,16 +243,9 @@ def _rows_of(now: Snapshot, documents: Iterable[str]) -> Rows:
 
 def _exact(now: Snapshot, query: Vectors, count: int, first: int) -> tuple[Rows, Vectors]:
     """The nearest of the rows from ``first`` on: rows and scores, best first."""
-    import faiss
-
-    count = min(count, now.count - first)
-    if count <= 0:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-    scores, rows = faiss.knn(
-        query.reshape(1, -1), now.vectors[first : now.count], count, metric=faiss.METRIC_INNER_PRODUCT
-    )  # [1, count] each; NaN is never among them
+    rows, scores = now.nearest(query.reshape(1, -1), count, first)  # [1, count] each
     found = rows[0] >= 0
-    return rows[0][found] + first, scores[0][found]
+    return rows[0][found], scores[0][found]
 
 
 def _exact_among(now: Snapshot, query: Vectors, count: int, allowed: Rows) -> tuple[Rows, Vectors]:
@@ -254,15 +260,15 @@ def _exact_among(now: Snapshot, query: Vectors, count: int, allowed: Rows) -> tu
     return _best(allowed, scores, count)
 
 
-def _from_graph(now: Snapshot, query: Vectors, count: int, allowed: Rows | None) -> tuple[Rows, Vectors] | None:
-    """As ``_exact`` or ``_exact_among``, from the graph and the rows it does not cover yet; ``None`` when it cannot
+def _from_lists(now: Snapshot, query: Vectors, count: int, allowed: Rows | None) -> tuple[Rows, Vectors] | None:
+    """As ``_exact`` or ``_exact_among``, from the lists and the rows they do not cover yet; ``None`` when they cannot
     tell ``count`` rows."""
-    assert now.graph is not None  # noqa: S101
+    assert now.lists is not None  # noqa: S101
     share = 1.0 if allowed is None else len(allowed) / now.count
-    if count > _MOST_FROM_GRAPH:
+    if count > _MOST_FROM_LISTS:
         return None
-    nodes = now.graph.candidates(query, int(count / share))
-    rows = now.graph_rows[nodes[nodes < len(now.graph_rows)]]
+    nodes = now.lists.candidates(query, int(count / share))
+    rows = now.node_rows[nodes[nodes < len(now.node_rows)]]
     rows = rows[rows >= 0]
     scores = now.vectors[rows] @ query
     later, later_scores = _exact(now, query, now.count - now.covered if allowed is not None else count, now.covered)

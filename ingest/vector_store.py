@@ -18,7 +18,7 @@ from ingest.checksums import check_chunk, of_vector
 
 _VECTOR_TYPE = np.dtype("<f4")
 _EMBEDDER = "embedder"
-_GRAPH = "graph"
+_LISTS = "lists"
 _ROWS_AT_ONCE = 2048
 
 
@@ -115,19 +115,19 @@ def note_embedder(connection: sqlite3.Connection, fingerprint: str) -> None:
     note(connection, _EMBEDDER, fingerprint)
 
 
-def graph_generation(connection: sqlite3.Connection) -> str | None:
-    """Which saved graph is of the stored vectors; ``None`` when none is."""
-    return fact(connection, _GRAPH)
+def lists_generation(connection: sqlite3.Connection) -> str | None:
+    """Which saved lists are of the stored vectors; ``None`` when none are."""
+    return fact(connection, _LISTS)
 
 
-def note_graph(connection: sqlite3.Connection, generation: str) -> None:
-    """Note which saved graph is of the stored vectors."""
-    note(connection, _GRAPH, generation)
+def note_lists(connection: sqlite3.Connection, generation: str) -> None:
+    """Note which saved lists are of the stored vectors."""
+    note(connection, _LISTS, generation)
 
 
-def forget_graph(connection: sqlite3.Connection) -> None:
-    """No saved graph is of the stored vectors any more."""
-    connection.execute("DELETE FROM index_facts WHERE name = ?", (_GRAPH,))
+def forget_lists(connection: sqlite3.Connection) -> None:
+    """No saved lists are of the stored vectors any more."""
+    connection.execute("DELETE FROM index_facts WHERE name = ?", (_LISTS,))
 
 
 def fact(connection: sqlite3.Connection, name: str) -> str | None:

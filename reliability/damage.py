@@ -23,17 +23,17 @@ from app.local_server import LocalServer, local_server
 from reliability.outcome import Outcome
 
 _SETTINGS = {"LOREBASE_EXACT_UP_TO": "1000"}  # the fewest
-_CHUNKS = 1200  # of a tenant with a graph
-_GRAPH_SECONDS = 30.0
+_CHUNKS = 1200  # of a tenant with inverted lists
+_LISTS_SECONDS = 30.0
 Damage = Callable[[Path, random.Random], None]
 
 
-def run(*, seed: int = 1, rounds: int = 60, graph: bool = True) -> Outcome:
+def run(*, seed: int = 1, rounds: int = 60, lists: bool = True) -> Outcome:
     """Make tenants, damage each in one way, and look.
 
     Args:
         rounds: further tenants with bytes changed at random.
-        graph: one with so many chunks that it has a graph, and a file of it.
+        lists: one with so many chunks that it has inverted lists, and a file of them.
     """
     outcome, chance = Outcome(), random.Random(seed)
     ways: dict[str, Damage | None] = {
@@ -46,8 +46,8 @@ def run(*, seed: int = 1, rounds: int = 60, graph: bool = True) -> Outcome:
         "exchanged back": None,
         **{f"bytes {number}": _change_bytes for number in range(rounds)},
     }
-    if graph:
-        ways["graph"] = _damage_graphs
+    if lists:
+        ways["lists"] = _damage_lists
     with tempfile.TemporaryDirectory(prefix="lorebase-damage-") as folder:
         data = Path(folder) / "data"
         with local_server(environment=_SETTINGS, data=data) as server:
@@ -81,7 +81,7 @@ def _look(server: LocalServer, way: str, tenant_id: str, key: str, outcome: Outc
         outcome.check(fits, where)
         others = [other for other in ways if other != way and _secret(other) in answer.text]
         outcome.check(not others, f"words of {others} in {where}")
-        if way in ("whole", "vector", "graph"):
+        if way in ("whole", "vector", "lists"):
             outcome.check(answer.status_code < 300, f"not mended: {where}")
         if way in ("truncated", "header", "exchanged", "exchanged back"):
             outcome.check(answer.status_code == 503, f"not refused: {where}")
@@ -104,11 +104,11 @@ def _errors(log: str) -> str:
 
 
 def _tenant(server: LocalServer, way: str) -> tuple[str, str]:
-    """A tenant with a document that holds its secret, and for the graph many more: its id and key."""
+    """A tenant with a document that holds its secret, and for the lists many more: its id and key."""
     with _client(server, server.admin_key) as admin:
         made = admin.post("/tenants", json={"name": way}).raise_for_status().json()
     texts = [f"The lamp of {way} stands in {_secret(way)}."]
-    if way == "graph":
+    if way == "lists":
         texts += [
             "\n\n".join(
                 f"Sentence {n} of it says {n * 7919}, and little else, at some length so that it stands by itself."
@@ -118,10 +118,10 @@ def _tenant(server: LocalServer, way: str) -> tuple[str, str]:
     with _client(server, made["api_key"]) as client:
         documents = {"documents": [{"text": text} for text in texts], "split": {"method": "recursive", "size": 100}}
         client.post("/ingest", params={"wait": "true"}, json=documents).raise_for_status()
-        client.post("/search", json={"query": "a lamp"}).raise_for_status()  # loads the index, and has a graph made
-    if way == "graph":
-        deadline = time.monotonic() + _GRAPH_SECONDS
-        while not list(server.data.glob(f"tenants/{made['id']}/index/*.hnsw")) and time.monotonic() < deadline:
+        client.post("/search", json={"query": "a lamp"}).raise_for_status()  # loads the index, and has lists made
+    if way == "lists":
+        deadline = time.monotonic() + _LISTS_SECONDS
+        while not list(server.data.glob(f"tenants/{made['id']}/index/*.lists")) and time.monotonic() < deadline:
             time.sleep(0.1)
     return made["id"], made["api_key"]
 
@@ -170,11 +170,11 @@ def _change_bytes(folder: Path, chance: random.Random) -> None:
             file.write(chance.randbytes(1))
 
 
-def _damage_graphs(folder: Path, chance: random.Random) -> None:
-    for file in (folder / "index").glob("*.hnsw"):
-        with file.open("r+b") as graph:
-            graph.seek(chance.randrange(2000, file.stat().st_size))
-            graph.write(chance.randbytes(3))
+def _damage_lists(folder: Path, chance: random.Random) -> None:
+    for file in (folder / "index").glob("*.lists"):
+        with file.open("r+b") as lists:
+            lists.seek(chance.randrange(2000, file.stat().st_size))
+            lists.write(chance.randbytes(3))
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -1,4 +1,4 @@
-"""An index through its life: exact, then with a graph, saved, caught up after a restart, thrown away when in doubt."""
+"""An index through its life: exact, then with inverted lists, saved, caught up, thrown away when in doubt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def text_of(number: int) -> str:
 
 
 class Tenant:
-    """A corpus with a graph past 100 chunks, built in a thread of its own."""
+    """A corpus with inverted lists past 100 chunks, built in a thread of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,8 +43,8 @@ class Tenant:
         return self.corpus._index
 
     @property
-    def has_graph(self) -> bool:
-        return self.index._index is not None and self.index._index.snapshot().graph is not None
+    def has_lists(self) -> bool:
+        return self.index._index is not None and self.index._index.snapshot().lists is not None
 
     def ingest(self, numbers: Sequence[int]) -> list[str]:
         with self.database.write() as connection:
@@ -82,17 +82,17 @@ def test_a_small_corpus_is_searched_exactly_and_saves_nothing(tenant: Tenant) ->
     tenant.ingest(range(100))
     assert tenant.found(7)[0] == text_of(7)
     tenant.index.wait()
-    assert not tenant.has_graph
+    assert not tenant.has_lists
     tenant.close()
     assert tenant.files() == []
 
 
-def test_a_corpus_that_outgrows_the_limit_gets_a_graph_in_the_background(tenant: Tenant) -> None:
+def test_a_corpus_that_outgrows_the_limit_gets_inverted_lists_in_the_background(tenant: Tenant) -> None:
     tenant.found(1)
     tenant.ingest(range(101))
-    assert tenant.found(7)[0] == text_of(7)  # whether the graph is there yet or not
+    assert tenant.found(7)[0] == text_of(7)  # whether the lists are there yet or not
     tenant.index.wait()
-    assert tenant.has_graph
+    assert tenant.has_lists
     assert all(tenant.found(number)[0] == text_of(number) for number in range(101))
     assert len(tenant.files()) == 1
     assert tenant.resized > 0
@@ -103,11 +103,11 @@ def test_without_a_thread_for_it_every_search_stays_exact(tmp_path: Path) -> Non
     tenant.corpus = Corpus(tenant.database, HashingEmbedder(64), index=replace(tenant.options, background=None))
     tenant.ingest(range(150))
     assert tenant.found(7)[0] == text_of(7)
-    assert not tenant.has_graph
+    assert not tenant.has_lists
     tenant.close()
 
 
-def test_after_a_restart_the_saved_graph_is_caught_up_from_the_database(tmp_path: Path) -> None:
+def test_after_a_restart_the_saved_lists_are_caught_up_from_the_database(tmp_path: Path) -> None:
     first = Tenant(tmp_path)
     ids = first.ingest(range(200))
     first.found(0)
@@ -121,7 +121,7 @@ def test_after_a_restart_the_saved_graph_is_caught_up_from_the_database(tmp_path
     second.ingest([1001])
     second.found(0)
     second.index.wait()
-    assert second.has_graph
+    assert second.has_lists
     assert second.files() == [saved]
     assert text_of(3) not in second.found(3, 20)
     assert all(second.found(number)[0] == text_of(number) for number in (5, 199, 1000, 1001))
@@ -129,15 +129,15 @@ def test_after_a_restart_the_saved_graph_is_caught_up_from_the_database(tmp_path
 
 
 @pytest.mark.parametrize("damage", ["flipped", "gone", "older"])
-def test_a_graph_file_in_doubt_is_thrown_away_and_built_anew(tmp_path: Path, damage: str) -> None:
+def test_a_file_of_lists_in_doubt_is_thrown_away_and_built_anew(tmp_path: Path, damage: str) -> None:
     first = Tenant(tmp_path)
     first.ingest(range(120))
     first.found(0)
     first.index.wait()
     (saved,) = first.files()
-    if damage == "older":  # the database was restored from before this graph
+    if damage == "older":  # the database was restored from before these lists
         with first.database.write() as connection:
-            connection.execute("UPDATE index_facts SET value = 'another' WHERE name = 'graph'")
+            connection.execute("UPDATE index_facts SET value = 'another' WHERE name = 'lists'")
     first.close()
     if damage == "flipped":
         content = bytearray(saved.read_bytes())
@@ -148,7 +148,7 @@ def test_a_graph_file_in_doubt_is_thrown_away_and_built_anew(tmp_path: Path, dam
     second = Tenant(tmp_path)
     assert second.found(5)[0] == text_of(5)
     second.index.wait()
-    assert second.has_graph
+    assert second.has_lists
     assert [path.name for path in second.files()] != [saved.name]
     second.close()
 
@@ -160,21 +160,21 @@ def test_a_corpus_that_shrinks_is_searched_exactly_again(tenant: Tenant) -> None
     for document_id in ids[:60]:
         tenant.corpus.delete(document_id)
     tenant.index.wait()
-    assert not tenant.has_graph
+    assert not tenant.has_lists
     assert len(tenant.found(100, 100)) == 60
 
 
-def test_a_graph_grown_old_by_deletions_is_built_anew(tenant: Tenant) -> None:
+def test_lists_grown_old_by_deletions_are_built_anew(tenant: Tenant) -> None:
     ids = tenant.ingest(range(400))
     tenant.found(0)
     tenant.index.wait()
     index = tenant.index._index
     assert index is not None
-    before = index.snapshot().graph
+    before = index.snapshot().lists
     for document_id in ids[:150]:
         tenant.corpus.delete(document_id)
     tenant.index.wait()
-    assert index.snapshot().graph is not before
+    assert index.snapshot().lists is not before
     assert all(tenant.found(number)[0] == text_of(number) for number in range(150, 400, 10))
 
 

@@ -1,4 +1,4 @@
-"""The index answers what a plain matrix product answers; with a graph, nearly always, and never with fewer."""
+"""The index answers what a plain matrix product answers; with lists, nearly always, and never with fewer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.hnsw import GraphFileUnusable, HnswGraph
+from ingest.inverted_lists import TUNED_COUNT, InvertedLists, ListsFileUnusable, lists_for
 from ingest.vector_index import VectorIndex
 
 FACTS = {"generation": "one"}
@@ -26,14 +26,15 @@ def fill(index: VectorIndex, vectors: np.ndarray, per_document: int = 10) -> Non
         index.add(f"d{document}", rows.astype(np.int64) + 1000, vectors[rows])
 
 
-def with_graph(index: VectorIndex) -> HnswGraph:
-    rows = index.begin_graph()
+def with_lists(index: VectorIndex) -> InvertedLists:
+    rows = index.begin_lists()
     live, vectors = rows.live(np.arange(rows.count))
-    graph = HnswGraph(vectors)
-    graph.add(rows.numbers[live], vectors)
-    index.attach_graph(graph, live, rows.count)
-    index.end_graph()
-    return graph
+    lists = InvertedLists(vectors, lists_for(rows.alive))
+    lists.add(rows.numbers[live], vectors)
+    lists.tune(vectors[::50], np.searchsorted(live, rows.nearest(vectors[::50], TUNED_COUNT)[0]))
+    index.attach_lists(lists, live, rows.count)
+    index.end_lists()
+    return lists
 
 
 @pytest.fixture
@@ -134,33 +135,49 @@ def clustered(count: int) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_a_graph_finds_nearly_all_that_an_exact_search_finds_with_exact_scores() -> None:
+def test_inverted_lists_find_nearly_all_that_an_exact_search_finds_with_exact_scores() -> None:
     index, vectors = VectorIndex(48), clustered(3000)
     fill(index, vectors)
     exact = [index.search(vectors[row], 10) for row in range(0, 3000, 50)]
-    with_graph(index)
+    with_lists(index)
     found = [index.search(vectors[row], 10) for row in range(0, 3000, 50)]
     same = sum(len(set(a[0]) & set(b[0])) for a, b in zip(exact, found, strict=True))
     assert same >= 0.98 * 10 * len(exact)
     assert np.allclose(found[0][1], exact[0][1], atol=1e-5)
 
 
-def test_a_graph_changes_nothing_about_restrictive_filters_and_whole_rankings() -> None:
+@pytest.mark.parametrize("copies", [1, 100])
+def test_texts_that_repeat_with_small_changes_are_found_as_exactly_as_others(copies: int) -> None:
+    rng = np.random.default_rng(3)
+    texts = unit_vectors(6000 // copies, 48, seed=4)
+    vectors = np.repeat(texts, copies, axis=0) + 0.15 * unit_vectors(6000, 48, seed=5)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)[rng.permutation(6000)]
+    index = VectorIndex(48)
+    fill(index, vectors)
+    queries = unit_vectors(50, 48, seed=6) + vectors[:50]
+    exact = [set(index.search(query, 10)[0]) for query in queries]
+    lists = with_lists(index)
+    found = [set(index.search(query, 10)[0]) for query in queries]
+    assert sum(len(a & b) for a, b in zip(exact, found, strict=True)) >= 0.98 * 10 * len(queries)
+    assert lists.probes < lists.lists, "not all is looked at"
+
+
+def test_inverted_lists_change_nothing_about_restrictive_filters_and_whole_rankings() -> None:
     index, vectors = VectorIndex(48), clustered(1200)
     fill(index, vectors)
-    with_graph(index)
+    with_lists(index)
     documents = ["d7", "d90"]
     exact = sorted([*range(70, 80), *range(900, 910)], key=lambda row: -float(vectors[row] @ vectors[5]))
     assert index.search(vectors[5], 15, documents)[0] == [row + 1000 for row in exact[:15]]
     assert len(index.search(vectors[5], 1200)[0]) == 1200
 
 
-def test_what_comes_and_goes_after_the_graph_is_found_and_not_found() -> None:
+def test_what_comes_and_goes_after_the_lists_were_built_is_found_and_not_found() -> None:
     index, vectors = VectorIndex(48), clustered(2000)
     fill(index, vectors[:1500])
-    with_graph(index)
+    with_lists(index)
     for document in range(0, 100):
-        index.remove(f"d{document}")  # enough for the rows to be closed up under the graph
+        index.remove(f"d{document}")  # enough for the rows to be closed up under the lists
     index.add("late", np.array([5000], dtype=np.int64), vectors[1:2])
     expected = [5000, *(row + 1000 for row in np.argsort(-(vectors[:1500] @ vectors[1])) if row >= 1000)]
     assert len(set(index.search(vectors[1], 10)[0]) & set(expected[:10])) >= 9
@@ -170,23 +187,23 @@ def test_what_comes_and_goes_after_the_graph_is_found_and_not_found() -> None:
     assert set(index.search(vectors[1], 400, most)[0]) <= set(range(2000, 2450))
 
 
-def test_a_saved_graph_is_the_same_when_read_again(tmp_path: Path) -> None:
+def test_saved_lists_are_the_same_when_read_again(tmp_path: Path) -> None:
     index, vectors = VectorIndex(48), clustered(500)
     fill(index, vectors)
-    graph = with_graph(index)
-    graph.save(tmp_path / "index" / "graph.hnsw", FACTS)
-    again = HnswGraph.load(tmp_path / "index" / "graph.hnsw", FACTS)
-    assert again.candidates(vectors[4], 10).tolist() == graph.candidates(vectors[4], 10).tolist()
-    assert again.numbers.tolist() == graph.numbers.tolist()
-    assert [path.name for path in (tmp_path / "index").iterdir()] == ["graph.hnsw"]
+    lists = with_lists(index)
+    lists.save(tmp_path / "index" / "some.lists", FACTS)
+    again = InvertedLists.load(tmp_path / "index" / "some.lists", FACTS)
+    assert again.candidates(vectors[4], 10).tolist() == lists.candidates(vectors[4], 10).tolist()
+    assert again.numbers.tolist() == lists.numbers.tolist()
+    assert [path.name for path in (tmp_path / "index").iterdir()] == ["some.lists"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "flipped", "head", "emptied", "removed", "other"])
-def test_a_damaged_or_foreign_graph_file_is_never_read(tmp_path: Path, damage: str) -> None:
-    graph = HnswGraph(unit_vectors(100))
-    graph.add(np.arange(100), unit_vectors(100))
-    path = tmp_path / "graph.hnsw"
-    graph.save(path, FACTS)
+def test_a_damaged_or_foreign_file_of_lists_is_never_read(tmp_path: Path, damage: str) -> None:
+    lists = InvertedLists(unit_vectors(100), 10)
+    lists.add(np.arange(100), unit_vectors(100))
+    path = tmp_path / "some.lists"
+    lists.save(path, FACTS)
     content = path.read_bytes()
     middle = len(content) // 2
     damaged = {
@@ -200,5 +217,5 @@ def test_a_damaged_or_foreign_graph_file_is_never_read(tmp_path: Path, damage: s
         path.write_bytes(damaged[damage])
     elif damage == "removed":
         path.unlink()
-    with pytest.raises(GraphFileUnusable):
-        HnswGraph.load(path, {"generation": "another"} if damage == "other" else FACTS)
+    with pytest.raises(ListsFileUnusable):
+        InvertedLists.load(path, {"generation": "another"} if damage == "other" else FACTS)
