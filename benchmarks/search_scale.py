@@ -262,8 +262,10 @@ def main() -> None:
         if given.graph:
             figures |= measure_graph(real, queries, chunks)
         rows += [(f"{chunks:,} chunks", f"{value:.4g}", name) for name, value in figures.items()]
+        print(f"{chunks:,} chunks: {json.dumps(figures)}", flush=True)
     for tenants in many:
         figures = result["tenants"][str(tenants)] = measure_tenants(real, queries, tenants, 3 if given.quick else 5)
+        print(f"{tenants:,} tenants: {json.dumps(figures)}", flush=True)
         rows += [(f"{tenants:,} tenants", f"{value:.4g}", name) for name, value in figures.items() if name != "tenants"]
     if many:
         result["tenant_vs_filter_qps"] = result["tenants"][str(max(many))]["tenant_vs_filter_qps"]
