@@ -148,12 +148,13 @@ def measure_size(real: Vectors, queries: Vectors, chunks: int, exact_up_to: int)
 def measure_graph(real: Vectors, queries: Vectors, chunks: int) -> dict[str, float]:
     """An HNSW graph over the same vectors, in codes of 8 bits too, its candidates scored exactly: 16 links, 100 wide
     when built, 128 when searched."""
-    import faiss
+    import faiss as typed
 
+    faiss: Any = typed  # its type stubs lack half of it
     dimension = real.shape[1]
     starts = range(0, chunks, _WRITTEN_AT_ONCE)
     vectors = np.concatenate([scaled(real, start, min(start + _WRITTEN_AT_ONCE, chunks)) for start in starts])
-    graph: Any = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_8bit, 16, faiss.METRIC_INNER_PRODUCT)
+    graph = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_8bit, 16, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction = 100
     graph.train(vectors[:: max(1, chunks // 20_000)])
     seconds = timed(lambda: graph.add(vectors))

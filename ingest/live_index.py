@@ -26,13 +26,8 @@ from ingest import vector_store as store
 from ingest.database import Database
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import DamagedData, DatabaseClosed, IndexMismatch
-from ingest.inverted_lists import (
-    TRAINED_PER_LIST,
-    TUNED_COUNT,
-    InvertedLists,
-    ListsFileUnusable,
-    lists_for,
-)
+from ingest.inverted_lists import InvertedLists, ListsFileUnusable, lists_for
+from ingest.list_building import build_lists
 from ingest.vector_index import Snapshot, VectorIndex
 
 _log = logging.getLogger("lorebase.index")
@@ -42,9 +37,7 @@ MISMATCH = (
 )
 EXACT_UP_TO = 20_000
 _SPARE = 0.05
-_BUILT_AT_ONCE = 8192  # nodes, between two looks at whether to go on
 _EXTENDED_AT_ONCE = 256  # nodes, for as long as a search may wait
-_TUNED_ON = 100  # queries by which it is found how many lists a search must look into
 _UNCOVERED_SHARE = 0.02  # of the rows, searched exactly beside the lists, from which they are extended
 _FEWEST_UNCOVERED = 1000
 _DEAD_NODES_SHARE = 0.3  # of the lists, from which they are built anew
@@ -278,21 +271,10 @@ class LiveIndex:
 
     def _build(self, index: VectorIndex, rows: Snapshot) -> None:
         """Make lists of all rows, then search through them."""
-        count = lists_for(rows.alive)
-        chosen = np.linspace(0, rows.count - 1, min(rows.count, count * TRAINED_PER_LIST)).astype(np.int64)
-        lists, nodes = InvertedLists(rows.live(chosen)[1], count), []
-        for start in range(0, rows.count, _BUILT_AT_ONCE):
-            if not self._wanted(index):
-                return
-            live, vectors = rows.live(np.arange(start, min(start + _BUILT_AT_ONCE, rows.count)))
-            lists.add(rows.numbers[live], vectors)
-            nodes.append(live)
-        node_rows = np.concatenate(nodes)
-        queries = _questions_like(rows.live(chosen[:: max(1, len(chosen) // _TUNED_ON)])[1])
-        nearest = rows.nearest(queries, TUNED_COUNT)[0]
-        lists.tune(queries, np.where(nearest >= 0, np.searchsorted(node_rows, nearest), -1))
-        index.attach_lists(lists, node_rows, rows.count)
-        self._saved_nodes = 0
+        built = build_lists(rows, lambda: self._wanted(index))
+        if built is not None:
+            index.attach_lists(*built, rows.count)
+            self._saved_nodes = 0
 
     def _extend(self, index: VectorIndex, rows: Snapshot, lists: InvertedLists) -> None:
         """Add the rows that are not covered, a few at a time, since searches wait meanwhile."""
@@ -359,15 +341,6 @@ class LiveIndex:
         return {
             "generation": generation, "embedder": self._embedder.fingerprint, "dimension": self._embedder.dimension
         }  # fmt: skip
-
-
-def _questions_like(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors as far from these as a question's is from its passage's, a cosine of about 0.7: float32 ``[n, d]``."""
-    noise = np.random.default_rng(0).normal(size=vectors.shape)
-    queries = vectors + noise / np.linalg.norm(noise, axis=1, keepdims=True)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    like: NDArray[np.float32] = queries.astype(np.float32)
-    return like
 
 
 def _worn(rows: Snapshot) -> bool:

@@ -66,19 +66,6 @@ class Snapshot:
         alive = ~np.isnan(vectors).any(axis=1)  # [n]; a row that is being deleted right now is dead too
         return rows[alive], vectors[alive]
 
-    def nearest(self, queries: Vectors, count: int, first: int = 0) -> tuple[Rows, Vectors]:
-        """The truly nearest of the rows from ``first`` on: rows and scores, ``[queries, count]``, best first.
-
-        A row is -1 where there are no more; a dead one is never among them.
-        """
-        import faiss
-
-        count = max(0, min(count, self.count - first))
-        if count == 0:
-            return np.zeros((len(queries), 0), dtype=np.int64), np.zeros((len(queries), 0), dtype=np.float32)
-        scores, rows = faiss.knn(queries, self.vectors[first : self.count], count, metric=faiss.METRIC_INNER_PRODUCT)
-        return np.where(rows >= 0, rows + first, -1), scores
-
 
 class VectorIndex:
     """Chunk numbers by the inner product of their vectors with a query's. Safe to use from any thread.
@@ -243,9 +230,16 @@ def _rows_of(now: Snapshot, documents: Iterable[str]) -> Rows:
 
 def _exact(now: Snapshot, query: Vectors, count: int, first: int) -> tuple[Rows, Vectors]:
     """The nearest of the rows from ``first`` on: rows and scores, best first."""
-    rows, scores = now.nearest(query.reshape(1, -1), count, first)  # [1, count] each
+    import faiss
+
+    count = min(count, now.count - first)
+    if count <= 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+    scores, rows = faiss.knn(
+        query.reshape(1, -1), now.vectors[first : now.count], count, metric=faiss.METRIC_INNER_PRODUCT
+    )  # [1, count] each; NaN is never among them
     found = rows[0] >= 0
-    return rows[0][found], scores[0][found]
+    return rows[0][found] + first, scores[0][found]
 
 
 def _exact_among(now: Snapshot, query: Vectors, count: int, allowed: Rows) -> tuple[Rows, Vectors]:
