@@ -2,7 +2,8 @@
 
 Ingests the same articles (paragraphs joined to documents) once by each method, into a corpus of its own, and searches
 each with the same questions, dense vectors only. A passage counts when it overlaps a gold answer's place in its
-document. The agentic method is left out: it needs a language model, and a random one would measure nothing.
+document. Agentic splitting asks the model of `--model`, by the service's own engine; where its answer is no division, a
+part is split recursively, and `recursive` is the share of documents with such parts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import platform
 import random
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +24,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from adapters import CausalEngine
 from adapters.squad import Question, read_squad
 from app.answer_metrics import Gold, first_rank, mean_reciprocal_rank, places_of, recall_at
+from app.completion import EngineCompletion
 from app.evaluation import SourceDocument, documents_of, read_articles
 from app.schemas import PassageResponse
 from ingest import (
@@ -41,18 +45,21 @@ from ingest import (
 )
 
 DEPTH = 20
+_SMALL_LM = Path(__file__).parent.parent / "examples" / "small_lm"
 DENSE = RetrievalOptions(mode="dense")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One method's figures; ``seconds`` of ingestion, ``characters`` the median length of a chunk."""
+    """One method's figures; ``seconds`` of ingestion, ``characters`` the median length of a chunk, ``recursive`` the
+    share of documents that were not split throughout as the method means it."""
 
     recall: float
     mrr: float
     chunks: int
     characters: float
     seconds: float
+    recursive: float
 
 
 def main() -> None:
@@ -62,6 +69,8 @@ def main() -> None:
     parser.add_argument("--articles", type=int, default=36, help="the first so many articles (default: 36)")
     parser.add_argument("--questions", type=int, default=2000, help="so many questions, drawn (default: 2000)")
     parser.add_argument("--size", type=int, default=1000, help="longest chunk, in characters (default: 1000)")
+    parser.add_argument("--model", default=str(_SMALL_LM), help="for agentic splitting: folder or hub id (default: "
+                        "examples/small_lm)")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="at most 200 questions")
     given = parser.parse_args()
     if not given.data.is_file():
@@ -72,11 +81,17 @@ def main() -> None:
     questions = random.Random(0).sample(asked, min(wanted, len(asked)))
     embedder = make_embedder()
     documents = documents_of(articles, "article")
-    found: dict[Method, Measured] = {
-        method: measure(SplitConfig(given.size, method=method), documents, questions, embedder)
-        for method in METHODS
-        if method != "agentic"
-    }
+    engine = CausalEngine(given.model)
+    engine.load()
+    try:
+        complete = EngineCompletion(engine, "", threading.Event())
+        found: dict[Method, Measured] = {}
+        for method in METHODS:
+            config = SplitConfig(given.size, method=method)
+            found[method] = measure(config, documents, questions, embedder, complete)
+            print(f"{method}: {found[method]}", flush=True)
+    finally:
+        engine.close()
     show(found, len(documents), len(questions))
 
 
@@ -85,40 +100,49 @@ def measure(
     documents: Sequence[SourceDocument],
     questions: Sequence[Question],
     embedder: Embedder,
+    complete: EngineCompletion,
 ) -> Measured:
     """Ingest the documents by one method and search with every question."""
     with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
         database = Database(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
-        corpus, parser = Corpus(database, embedder, config), ParserProcess()
+        corpus, parser = Corpus(database, embedder, config, complete), ParserProcess()
         try:
             began = time.perf_counter()
             ids = _ingest(database, corpus, parser, documents)
             seconds = time.perf_counter() - began
             ranks = [_rank(corpus, question, documents, ids) for question in questions]
+            noted = sum((split := corpus.document(i).split) is not None and split.note is not None for i in ids)
             lengths = [c.end - c.start for i in ids for c in corpus.chunks(i, limit=100_000)[0]]
         finally:
             corpus.release()
             database.close()
             parser.close()
     recall, mrr = recall_at(ranks, 5) or 0.0, mean_reciprocal_rank(ranks) or 0.0
-    return Measured(recall, mrr, len(lengths), statistics.median(lengths), seconds)
+    return Measured(recall, mrr, len(lengths), statistics.median(lengths), seconds, noted / len(documents))
 
 
 def show(found: dict[Method, Measured], documents: int, questions: int) -> None:
     """Print the table, and the figures as one JSON object."""
     table = Table(title=f"Splitting: {documents} documents, {questions} questions, dense search")
-    for column in ("method", "recall@5", "MRR", "chunks", "median characters", "seconds"):
+    for column in ("method", "recall@5", "MRR", "chunks", "median characters", "seconds", "recursive"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for method, m in found.items():
         table.add_row(
-            method, f"{m.recall:.3f}", f"{m.mrr:.3f}", str(m.chunks), f"{m.characters:.0f}", f"{m.seconds:.1f}"
+            method,
+            f"{m.recall:.3f}",
+            f"{m.mrr:.3f}",
+            str(m.chunks),
+            f"{m.characters:.0f}",
+            f"{m.seconds:.1f}",
+            f"{m.recursive:.0%}",
         )
     Console().print(table)
     figures = {
         f"{method}_{name}": round(value, 4)
         for method, m in found.items()
         for name, value in (
-            ("recall_at_5", m.recall), ("mrr", m.mrr), ("chunks", m.chunks), ("seconds", m.seconds)
+            ("recall_at_5", m.recall), ("mrr", m.mrr), ("chunks", m.chunks), ("seconds", m.seconds),
+            ("recursive", m.recursive),
         )
     }  # fmt: skip
     machine = {"cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "python": platform.python_version()}

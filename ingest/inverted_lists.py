@@ -32,7 +32,7 @@ TRAINED_PER_LIST = 64
 TUNED_COUNT = 50
 """How many nearest nodes of a query the lists are tuned to find: as many as retrieval takes from this search."""
 
-_WANTED_RECALL = 0.98
+_WANTED_RECALL = 0.99
 _ITERATIONS = 10
 _FINER = 1.3  # from one number of lists tried to the next
 _SPARE = 20  # candidates beyond twice those wanted, in place of dead nodes and of what the codes blur

@@ -1,6 +1,6 @@
 """Inverted lists made of all rows of an index, and tuned on what searches of them must find.
 
-Knows rows, and what a question is like: as far from its passage as a cosine of 0.7. Knows no database and no thread.
+Knows rows; no database and no thread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ingest.inverted_lists import TRAINED_PER_LIST, TUNED_COUNT, InvertedLists, 
 from ingest.vector_index import Rows, Snapshot, Vectors
 
 _ADDED_AT_ONCE = 8192  # nodes, between two looks at whether to go on
-_TUNED_ON = 100  # queries
+_TUNED_ON = 200  # passages, taken for queries
 _SCORED_AT_ONCE = 65_536  # rows
 _NEAR_COPY = 0.8  # cosine of two texts that say the same
 
@@ -37,29 +37,21 @@ def build_lists(rows: Snapshot, go_on: Callable[[], bool] = lambda: True) -> tup
         nodes.append(live)
     node_rows = np.concatenate(nodes)
     passages = rows.live(chosen[:: max(1, len(chosen) // _TUNED_ON)])[1]
-    queries = _questions_like(passages)
-    nearest = _nearest_others(rows, queries, passages)
-    lists.tune(queries, np.where(nearest >= 0, np.searchsorted(node_rows, nearest), -1))
+    nearest = _nearest_others(rows, passages)
+    lists.tune(passages, np.where(nearest >= 0, np.searchsorted(node_rows, nearest), -1))
     return lists, node_rows
 
 
-def _questions_like(passages: Vectors) -> Vectors:
-    noise = np.random.default_rng(0).normal(size=passages.shape)
-    queries = passages + noise / np.linalg.norm(noise, axis=1, keepdims=True)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    like: Vectors = queries.astype(np.float32)
-    return like
-
-
-def _nearest_others(rows: Snapshot, queries: Vectors, passages: Vectors) -> Rows:
-    """The rows truly nearest to each query, but for near copies of the passage it was made of, which would all lie in
-    the first list looked into: int64 ``[queries, TUNED_COUNT]``, -1 where there are no more."""
-    best = np.full((len(queries), TUNED_COUNT), -np.inf, dtype=np.float32)
+def _nearest_others(rows: Snapshot, passages: Vectors) -> Rows:
+    """The rows truly nearest to each passage, but for itself and near copies of it, which all lie in the first list
+    looked into: what a query would find that is like it. int64 ``[passages, TUNED_COUNT]``, -1 where there are no
+    more."""
+    best = np.full((len(passages), TUNED_COUNT), -np.inf, dtype=np.float32)
     nearest = np.full(best.shape, -1, dtype=np.int64)
     for start in range(0, rows.count, _SCORED_AT_ONCE):
         part = rows.vectors[start : min(start + _SCORED_AT_ONCE, rows.count)]  # [n, d]
-        scores: NDArray[np.float32] = queries @ part.T  # [q, n]
-        other = passages @ part.T < _NEAR_COPY  # never so for a dead row, which is NaN
+        scores: NDArray[np.float32] = passages @ part.T  # [passages, n]
+        other = scores < _NEAR_COPY  # never so for a dead row, which is NaN
         scores = np.hstack([best, np.where(other, scores, -np.inf)])
         found = np.hstack([nearest, np.where(other, np.arange(start, start + len(part)), -1)])
         order = np.argpartition(-scores, TUNED_COUNT - 1, axis=1)[:, :TUNED_COUNT]

@@ -35,12 +35,14 @@ def python_of(peer: str, folder: Path) -> Path:
     """
     home = folder / peer
     python = home / "bin" / "python"
-    if (home / _DONE).is_file() and (home / _DONE).read_text() == _wanted(peer):
-        return python
-    venv.create(home, clear=True, with_pip=False)
-    own = sysconfig.get_paths()["purelib"]
+    there = (home / _DONE).is_file() and (home / _DONE).read_text() == _wanted(peer)
+    if not there:
+        venv.create(home, clear=True, with_pip=False)
+    own = sysconfig.get_paths()["purelib"]  # of the environment that asks, which may be another one each time
     packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(home), "platbase": str(home)}))
     (packages / "project.pth").write_text(own + "\n")
+    if there:
+        return python
     # torch is named, so that nothing brings another one.
     command = [str(python), "-m", "pip", "install", "--no-input", "--quiet", "torch==2.13.0", *REQUIREMENTS[peer]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
