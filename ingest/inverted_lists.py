@@ -26,6 +26,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.faiss_threads import one_thread
+
 TRAINED_PER_LIST = 64
 """Vectors by which one centre is found; more make it no better."""
 
@@ -124,7 +126,7 @@ class InvertedLists:
         """
         probes = min(self.lists, math.ceil(self.probes * max(1.0, count / TUNED_COUNT)))
         parameters = _faiss().SearchParametersIVF(nprobe=probes)
-        with self._using:
+        with self._using, one_thread():
             _, nodes = self._index.search(query.reshape(1, -1), 2 * count + _SPARE, params=parameters)  # [1, wanted]
         found: NDArray[np.int64] = nodes[0][nodes[0] >= 0]
         return found

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.faiss_threads import one_thread
 from ingest.inverted_lists import InvertedLists
 from ingest.vector_store import StoredVectors
 
@@ -235,9 +236,10 @@ def _exact(now: Snapshot, query: Vectors, count: int, first: int) -> tuple[Rows,
     count = min(count, now.count - first)
     if count <= 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-    scores, rows = faiss.knn(
-        query.reshape(1, -1), now.vectors[first : now.count], count, metric=faiss.METRIC_INNER_PRODUCT
-    )  # [1, count] each; NaN is never among them
+    with one_thread():
+        scores, rows = faiss.knn(
+            query.reshape(1, -1), now.vectors[first : now.count], count, metric=faiss.METRIC_INNER_PRODUCT
+        )  # [1, count] each; NaN is never among them
     found = rows[0] >= 0
     return rows[0][found] + first, scores[0][found]
 
