@@ -54,7 +54,7 @@ def _keep(data: Path, made: dict[str, str]) -> None:
 
 def kept_key(data: Path, *, admin: bool) -> str | None:
     """The last key that a first start left in a data folder."""
-    name = "LOREBASE_ADMIN_KEY" if admin else "LOREBASE_DEFAULT_KEY"
+    name = _ADMIN_KEY if admin else _DEFAULT_KEY
     file = data / KEYS_FILE
     found = re.findall(rf"^{name}=(\S+)$", file.read_text(), re.MULTILINE) if file.is_file() else []
     return str(found[-1]) if found else None

@@ -52,6 +52,7 @@ export const percent = (value) => new Intl.NumberFormat(locale(), { style: "perc
 export const when = (iso) =>
   iso ? new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso)) : "";
 
+export const time = (milliseconds) => new Intl.DateTimeFormat(locale(), { timeStyle: "medium" }).format(new Date(milliseconds));
 export const day = (iso) => new Intl.DateTimeFormat(locale(), { dateStyle: "medium" }).format(new Date(iso));
 
 export function bytes(count) {

@@ -29,19 +29,31 @@ export function quantile(share, buckets) {
   return below.upTo;
 }
 
-// {value(name, labels), seconds(name, label)}: single figures, and medians and 95th percentiles by a label.
+function buckets(all, name, label) {
+  const groups = new Map();
+  for (const each of all.filter((sample) => sample.name === `lorebase_${name}_bucket`)) {
+    const upTo = each.labels.le === "+Inf" ? Infinity : Number(each.labels.le);
+    const group = groups.get(each.labels[label]) ?? new Map();
+    group.set(upTo, (group.get(upTo) ?? 0) + each.value);
+    groups.set(each.labels[label], group);
+  }
+  return groups;
+}
+
+// What was observed: {at, value(name, labels), seconds(name, label, since)}. value: a single figure; seconds: medians and
+// 95th percentiles by a label, of all that was observed, or only since an earlier reading.
 export async function readMetrics() {
   const all = samples(await (await request("GET", "/metrics")).text());
   const value = (name, labels = {}) =>
     all.filter((each) => each.name === `lorebase_${name}` && Object.entries(labels).every(([key, wanted]) => each.labels[key] === wanted))
       .reduce((sum, each) => sum + each.value, 0);
-  const seconds = (name, label) => {
-    const groups = new Map();
-    for (const each of all.filter((sample) => sample.name === `lorebase_${name}_bucket`)) {
-      const upTo = each.labels.le === "+Inf" ? Infinity : Number(each.labels.le);
-      groups.set(each.labels[label], [...(groups.get(each.labels[label]) ?? []), { upTo, count: each.value }]);
-    }
-    return [...groups].map(([group, buckets]) => ({ group, count: Math.max(...buckets.map(({ count }) => count)), p50: quantile(0.5, buckets), p95: quantile(0.95, buckets) }));
+  const counted = (name, label) => buckets(all, name, label);
+  const seconds = (name, label, since) => {
+    const before = since?.counted(name, label);
+    return [...counted(name, label)].map(([group, counts]) => {
+      const found = [...counts].map(([upTo, count]) => ({ upTo, count: count - (before?.get(group)?.get(upTo) ?? 0) }));
+      return { group, count: Math.max(...found.map(({ count }) => count)), p50: quantile(0.5, found), p95: quantile(0.95, found) };
+    });
   };
-  return { value, seconds };
+  return { at: Date.now(), value, counted, seconds };
 }

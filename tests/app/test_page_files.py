@@ -6,10 +6,21 @@ import hashlib
 import json
 import re
 import tomllib
+from typing import get_args, get_type_hints
 
 import pytest
 
+from adapters import EventKind
+from adapters.training import OBJECTIVES, Targets
+from app.adapter_schemas import AdapterVersionResponse, LineageResponse
+from app.evaluation_schemas import EvaluationWay
+from app.ingestion import Activity
+from app.jobs import JobKind
 from app.page_files import FILES, FOLDER, headers_of
+from app.schemas import JobSummary
+from app.scopes import TENANT_SCOPES
+from app.training_schemas import DatasetResponse
+from app.usage_schemas import LimitsRequest
 
 SOURCES = [path for path in sorted(FOLDER.rglob("*.js")) if "vendor" not in path.parts]
 RELEASED = {
@@ -44,6 +55,26 @@ def test_the_page_says_only_what_the_dictionaries_hold_and_they_hold_nothing_els
     assert said <= known, said - known
     unused = {key for key in known if key not in literal and not any(key.startswith(begin) for begin in begun)}
     assert not unused
+
+
+def test_every_name_that_the_service_gives_and_the_page_shows_has_its_words() -> None:
+    given = {
+        "job": get_args(JobKind),
+        "job.state": get_args(JobSummary.model_fields["state"].annotation),
+        "history": get_args(EventKind),
+        "way": get_args(EvaluationWay.model_fields["way"].annotation),
+        "datasets": get_args(DatasetResponse.model_fields["source"].annotation),
+        "scope": TENANT_SCOPES,
+        "usage": LimitsRequest.model_fields,
+        "training.objective": OBJECTIVES,
+        "training.targets": get_args(Targets),
+        "lineage.origin": get_args(LineageResponse.model_fields["origin"].annotation),
+        "adapters": get_args(AdapterVersionResponse.model_fields["state"].annotation),
+        "stage": get_args(get_type_hints(Activity)["stage"]),
+        "timing": ["retrieve", "queue", "first_token", "generate", "total"],
+    }
+    missing = {f"{group}.{name}" for group, names in given.items() for name in names} - set(words("en"))
+    assert not missing
 
 
 def test_every_module_of_the_page_finds_what_it_imports() -> None:

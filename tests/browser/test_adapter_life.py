@@ -72,6 +72,29 @@ def test_the_gate_is_asked_from_the_page_and_says_why_it_holds_a_version_back(
     gate.get_by_role("button", name="Ask the gate").click()
     page.get_by_text("How answers@2 came about").click(timeout=90_000)
     page.get_by_text("The gate holds it back").wait_for()
+    page.get_by_role("img", name="What the gate found").wait_for()
+    page.get_by_role("link", name="Evaluation", exact=True).click()
+    with page.expect_download() as report:
+        page.get_by_role("button", name="Report, MD").click()
+    assert "F1" in report.value.path().read_text()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_role("heading", name="Nothing was evaluated yet").wait_for()
+
+
+def test_a_version_is_taken_away_as_a_file_and_deleted(open_page: OpenPage, client: httpx.Client) -> None:
+    folder = EXAMPLES / "adapters" / "finance"
+    parts = [folder / each for each in ("adapter_config.json", "adapter_model.safetensors")]
+    files = [("files", (path.name, path.read_bytes())) for path in parts]
+    client.post("/adapters/leaving/versions", files=files).raise_for_status()
+    page = open_page(key_of(client), "#/adapters")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export leaving@1").click()
+    assert download.value.suggested_filename == "leaving-1.zip"
+    page.get_by_role("button", name="Delete leaving@1").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Export leaving@1").wait_for(state="detached")
+    assert client.get("/adapters/leaving").status_code == 404  # it was the last one
 
 
 def test_a_training_set_is_made_from_the_documents_downloaded_and_deleted(

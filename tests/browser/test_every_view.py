@@ -113,11 +113,15 @@ def health(page: Any) -> None:
 
 def figures(page: Any) -> None:
     page.get_by_role("heading", name="Requests by route").wait_for()
+    page.get_by_role("img", name="Questions waiting").wait_for()
 
 
 def admin(page: Any) -> None:
     page.get_by_text("Use and keys").first.click()
     page.get_by_role("button", name="Revoke").first.wait_for()
+    for part in ("Limits", "New key", "What was changed"):
+        page.get_by_text(part, exact=True).first.click()
+    page.get_by_role("columnheader", name="Request").first.wait_for()
 
 
 def door(page: Any) -> None:

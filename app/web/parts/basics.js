@@ -88,6 +88,13 @@ export function useRepeated(action, seconds, wanted = true) {
   }, [seconds, wanted]);
 }
 
+// Give the browser bytes to keep as a file.
+export function download(blob, name) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
 const toasts = store({ shown: [] });
 let nextToast = 0;
 

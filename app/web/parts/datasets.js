@@ -3,14 +3,12 @@ import { followJob, get, post, remove, request } from "../api.js";
 import { number, t, when } from "../i18n.js";
 import { has } from "../session.js";
 import { html, useState } from "../vendor/preact-htm.js";
-import { attempt, Field, JobBar, Note, useLoaded } from "./basics.js";
+import { attempt, download, Field, JobBar, Note, useLoaded } from "./basics.js";
 import { Icon } from "./icons.js";
 
-async function download({ id, name }) {
+async function keep({ id, name }) {
   const response = await request("GET", `/datasets/${id}/examples`);
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(await response.blob()), download: `${name ?? id.slice(0, 12)}.jsonl` });
-  link.click();
-  URL.revokeObjectURL(link.href);
+  download(await response.blob(), `${name ?? id.slice(0, 12)}.jsonl`);
 }
 
 function Build({ onEnd }) {
@@ -58,7 +56,7 @@ export function Datasets() {
       <tbody>${data.datasets.map((each) => html`<tr key=${each.id}>
         <th scope="row" class="break">${each.name ?? each.id.slice(0, 12)}${each.warnings.map((warning) => html`<div class="small soft" key=${warning}>${warning}</div>`)}</th>
         <td>${t(`datasets.${each.source}`)}</td><td class="right number">${number(each.examples)}</td><td class="small soft">${when(each.created_at)}</td>
-        <td class="right"><span class="row actions"><button class="compact" onClick=${() => attempt(() => download(each))}>${t("datasets.download")}</button>
+        <td class="right"><span class="row actions"><button class="compact" onClick=${() => attempt(() => keep(each))}>${t("datasets.download")}</button>
           <button class="compact bare only-icon" aria-label=${t("documents.delete", { title: each.name ?? each.id.slice(0, 12) })} title=${t("delete")} onClick=${() => act(() => remove(`/datasets/${each.id}`), t("datasets.deleted"))}><${Icon} name="trash" /></button></span></td>
       </tr>`)}</tbody></table></div>`}
     ${has("post", "/datasets/build") && html`<${Build} onEnd=${reload} />`}

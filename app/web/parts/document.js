@@ -5,6 +5,7 @@ import { store } from "../store.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
 import { Dialog, Loading, Note, useLoaded } from "./basics.js";
 import { Icon } from "./icons.js";
+import { Pager } from "./pager.js";
 
 const PDF = "application/pdf";
 const WINDOW = 20000; // UTF-16 units shown on either side of the place that was asked for
@@ -90,15 +91,6 @@ function ChunksView({ id }) {
       <p class="text">${chunk.text}</p></li>`)}</ol>
     <${Pager} total=${data.total} limit=${CHUNKS} offset=${offset} onOffset=${setOffset} />
   </div>`;
-}
-
-export function Pager({ total, limit, offset, onOffset }) {
-  if (total <= limit) return null;
-  return html`<nav class="row" aria-label=${t("pager")}>
-    <button class="compact" disabled=${offset === 0} onClick=${() => onOffset(Math.max(0, offset - limit))}><${Icon} name="left" />${t("pager.before")}</button>
-    <span class="number small soft">${t("pager.range", { from: number(offset + 1), to: number(Math.min(total, offset + limit)), total: number(total) })}</span>
-    <button class="compact" disabled=${offset + limit >= total} onClick=${() => onOffset(offset + limit)}>${t("pager.after")}<${Icon} name="right" /></button>
-  </nav>`;
 }
 
 function Inside({ target, close }) {

@@ -3,13 +3,22 @@ import { get } from "../api.js";
 import { number, t } from "../i18n.js";
 import { html, useState } from "../vendor/preact-htm.js";
 import { Note, useLoaded } from "./basics.js";
-import { LineChart } from "./charts.js";
+import { BarChart, LineChart } from "./charts.js";
+import { nameOf } from "./evaluation-charts.js";
 
 function Curve({ job }) {
   const { data, problem } = useLoaded(() => get(`/jobs/${job}/loss`), [job]);
   if (problem || !data) return null; // the job may be gone; the version stays
   const points = data.points.map(({ step, loss }) => [step, loss]);
-  return html`<${LineChart} points=${points} label=${t("training.curve", { first: number(points[0]?.[1] ?? 0, 2), last: number(points.at(-1)?.[1] ?? 0, 2) })} />`;
+  return html`<${LineChart} series=${[{ name: t("training.loss"), points }]} label=${t("training.curve", { first: number(points[0]?.[1] ?? 0, 2), last: number(points.at(-1)?.[1] ?? 0, 2) })} />`;
+}
+
+// The figures that the gate decided by.
+function Gate({ evaluation }) {
+  const { data, problem } = useLoaded(() => get(`/evaluations/${evaluation}`), [evaluation]);
+  if (problem || !data) return null; // it may have been deleted; the verdict stays
+  const rows = data.ways.filter(({ figures }) => figures).map(({ way, figures }) => ({ name: nameOf(way), value: figures.f1, low: figures.f1_low, high: figures.f1_high }));
+  return rows.length > 0 && html`<figure class="stack"><figcaption class="small soft">${t("lineage.chart")}</figcaption><${BarChart} label=${t("lineage.chart")} rows=${rows} /></figure>`;
 }
 
 function Facts({ lineage }) {
@@ -37,7 +46,8 @@ export function Lineage({ adapter }) {
     <div class="stack">
       ${tainted?.length > 0 && html`<${Note} kind="warn">${t("lineage.tainted", { count: number(tainted.length) })}<//>`}
       ${gate && html`<${Note} kind=${gate.passed ? "good" : "warn"}><strong>${t(gate.passed ? "gate.passed" : "gate.refused")}</strong>
-        <ul>${gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>`}
+        <ul>${gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>
+        ${shown.includes(version) && html`<${Gate} evaluation=${gate.evaluation_id} />`}`}
       ${lineage && html`<${Facts} lineage=${lineage} />${shown.includes(version) && lineage.origin === "trained" && html`<${Curve} job=${lineage.job_id} />`}`}
     </div>
   </details>`);

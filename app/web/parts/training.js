@@ -7,6 +7,10 @@ import { LineChart } from "./charts.js";
 import { has } from "../session.js";
 
 const METHODS = ["lora", "rslora", "dora", "ia3", "bottleneck", "prompt", "prefix", "p_tuning"];
+const OBJECTIVES = ["sft", "dpo", "kto"];
+const TARGETS = ["qv", "attention", "all"];
+const FEEDBACK = "feedback"; // stands for the set that is made of what people said of answers
+const NUMBERS = ["rank", "epochs", "learning_rate", "strength"];
 const ENDED = ["succeeded", "failed", "cancelled"];
 
 function LiveJob({ id, onEnd }) {
@@ -38,13 +42,13 @@ function LiveJob({ id, onEnd }) {
     ${running && html`<${Bar} value=${progress.total && stage === "training" ? progress.done / progress.total : null} label=${t("training")} />
       <div><button class="compact" onClick=${() => attempt(() => post(`/jobs/${id}/cancel`))}>${t("cancel")}</button></div>`}
     ${error && html`<${Note} kind="bad">${error}<//>`}
-    <${LineChart} points=${points} label=${t("training.curve", { first: number(points[0]?.[1] ?? 0, 2), last: number(points.at(-1)?.[1] ?? 0, 2) })} />
+    <${LineChart} series=${[{ name: t("training.loss"), points }]} label=${t("training.curve", { first: number(points[0]?.[1] ?? 0, 2), last: number(points.at(-1)?.[1] ?? 0, 2) })} />
   </div>`;
 }
 
 function Start({ onStarted }) {
   const { data, reload } = useLoaded(() => get("/datasets"), []);
-  const [order, setOrder] = useState({ name: "", dataset: "", method: "lora", rank: "", epochs: "", learning_rate: "" });
+  const [order, setOrder] = useState({ name: "", dataset: "", method: "lora", objective: "sft", targets: "", rank: "", epochs: "", learning_rate: "", strength: "" });
   const [problem, setProblem] = useState(null);
   const change = (name) => (event) => setOrder({ ...order, [name]: event.target.value });
   const upload = async (event) => {
@@ -55,10 +59,11 @@ function Start({ onStarted }) {
   };
   const start = async (event) => {
     event.preventDefault();
-    const numbers = Object.fromEntries(["rank", "epochs", "learning_rate"].filter((name) => order[name] !== "").map((name) => [name, Number(order[name])]));
+    const numbers = Object.fromEntries(NUMBERS.filter((name) => order[name] !== "").map((name) => [name, Number(order[name])]));
     setProblem(null);
     try {
-      const body = { dataset: order.dataset, method: order.method, ...numbers };
+      const dataset = order.dataset === FEEDBACK ? { feedback: true } : order.dataset;
+      const body = { dataset, method: order.method, objective: order.objective, targets: order.targets || undefined, ...numbers };
       onStarted((await post(`/adapters/${encodeURIComponent(order.name.trim())}/train`, body)).id);
       toast(t("training.started"));
     } catch (error) {
@@ -72,11 +77,16 @@ function Start({ onStarted }) {
       <${Field} label=${t("adapters.name")} hint=${t("adapters.name.hint")}>${(id) => html`<input id=${id} type="text" required maxlength="63" spellcheck=${false} value=${order.name} onInput=${change("name")} />`}<//>
       <${Field} label=${t("training.set")}>${(id) => html`<select id=${id} required value=${order.dataset} onChange=${change("dataset")}>
         <option value="">${t("training.pick")}</option>
+        ${has("get", "/feedback") && html`<option value=${FEEDBACK}>${t("training.feedback")}</option>`}
         ${data?.datasets.map((each) => html`<option key=${each.id} value=${each.id}>${each.name ?? each.id.slice(0, 12)} (${number(each.examples)})</option>`)}</select>`}<//>
       <${Field} label=${t("training.upload")}>${(id) => html`<input id=${id} type="file" accept=".json,.jsonl" onChange=${upload} />`}<//>
       <${Field} label=${t("training.method")}>${(id) => html`<select id=${id} value=${order.method} onChange=${change("method")}>
         ${METHODS.map((method) => html`<option key=${method} value=${method}>${method}</option>`)}</select>`}<//>
-      ${entry("rank", { min: 1, max: 256 })}${entry("epochs", { min: 0.01, max: 1000, step: "any" })}${entry("learning_rate", { min: 0, max: 1, step: "any" })}
+      <${Field} label=${t("training.objective")}>${(id) => html`<select id=${id} value=${order.objective} onChange=${change("objective")}>
+        ${OBJECTIVES.map((each) => html`<option key=${each} value=${each}>${t(`training.objective.${each}`)}</option>`)}</select>`}<//>
+      <${Field} label=${t("training.targets")}>${(id) => html`<select id=${id} value=${order.targets} onChange=${change("targets")}>
+        <option value="">${t("training.unset")}</option>${TARGETS.map((each) => html`<option key=${each} value=${each}>${t(`training.targets.${each}`)}</option>`)}</select>`}<//>
+      ${entry("rank", { min: 1, max: 256 })}${entry("epochs", { min: 0.01, max: 1000, step: "any" })}${entry("learning_rate", { min: 0, max: 1, step: "any" })}${entry("strength", { min: 0.01, max: 1, step: "any" })}
     </div>
     ${problem && html`<${Note} kind="bad">${problem}<//>`}
     <div><button class="first" disabled=${!order.name.trim() || !order.dataset}>${t("training.start")}</button></div>

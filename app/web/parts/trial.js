@@ -80,7 +80,7 @@ function Gate({ adapter, versions, reload }) {
     <div class="fields">
       <${VersionPicker} versions=${versions} value=${version} onChange=${setVersion} />
       <${QuestionFile} onChange=${setFile} />
-      <label class="row"><input type="checkbox" checked=${promote} onChange=${(event) => setPromote(event.target.checked)} /> ${t("gate.promote")}</label>
+      <label class="check"><input type="checkbox" checked=${promote} onChange=${(event) => setPromote(event.target.checked)} /> ${t("gate.promote")}</label>
     </div>
     ${job && html`<${JobBar} job=${job} label=${t("evaluation.asking")} />`}
     ${problem && html`<${Note} kind="bad">${problem}<//>`}

@@ -2,8 +2,9 @@
 import { get, post, remove } from "../api.js";
 import { bytes, day, number, t, when } from "../i18n.js";
 import { attempt, Confirm, Empty, Field, Loading, Note, useLoaded, useRepeated } from "../parts/basics.js";
-import { openDocument, Pager } from "../parts/document.js";
+import { openDocument } from "../parts/document.js";
 import { Icon } from "../parts/icons.js";
+import { Pager } from "../parts/pager.js";
 import { UploadArea } from "../parts/upload.js";
 import { uploads } from "../uploads.js";
 import { html, useEffect, useState } from "../vendor/preact-htm.js";

@@ -1,8 +1,9 @@
 // Evaluation: a question set asked with and without documents and adapter, side by side, and what gates decided.
-import { followJob, get, post } from "../api.js";
+import { followJob, get, post, remove, request } from "../api.js";
 import { number, percent, t, when } from "../i18n.js";
-import { attempt, Empty, Field, JobBar, Note, useLoaded } from "../parts/basics.js";
-import { BarChart } from "../parts/charts.js";
+import { attempt, Confirm, download, Empty, Field, JobBar, Note, useLoaded } from "../parts/basics.js";
+import { EvaluationCharts, nameOf } from "../parts/evaluation-charts.js";
+import { Icon } from "../parts/icons.js";
 import { AdapterPicker, useChoices } from "../parts/options.js";
 import { QuestionFile, readQuestions } from "../parts/question-set.js";
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
@@ -14,14 +15,26 @@ const points = (value) => (value === null || value === undefined ? "–" : numbe
 function Table({ ways }) {
   return html`<div class="scroll" tabindex="0" role="group" aria-label=${t("evaluation.table")}><table>
     <thead><tr><th>${t("evaluation.way")}</th>${["em", "f1", "recall", "cited", "abstained", "p50", "tokens"].map((name) => html`<th class="right" key=${name}>${t(`evaluation.${name}`)}</th>`)}</tr></thead>
-    <tbody>${ways.map(({ way, title, adapter, figures, impossible }) => html`<tr key=${way}><th scope="row"><strong>${title}</strong><div class="small soft">${adapter}</div></th>
+    <tbody>${ways.map(({ way, adapter, figures, impossible }) => html`<tr key=${way}><th scope="row"><strong>${nameOf(way)}</strong><div class="small soft">${adapter}</div></th>
       ${figures ? html`<td class="right number">${points(figures.em)}</td><td class="right number">${points(figures.f1)} <span class="small soft">[${points(figures.f1_low)}, ${points(figures.f1_high)}]</span></td>
         <td class="right number">${share(figures.recall?.["5"])}</td><td class="right number">${share(figures.citation_correct)}</td><td class="right number">${share(figures.abstained)}</td>
         <td class="right number">${number(figures.p50_ms)} ms</td><td class="right number">${number(figures.tokens)}</td>`
       : html`<td colspan="7" class="soft small">${impossible ?? ""}</td>`}</tr>`)}</tbody></table></div>`;
 }
 
-function Result({ id, onEnd }) {
+// By how much one way is better than another, with the paired interval: the difference is real where that leaves out 0.
+function Differences({ list }) {
+  if (list.length === 0) return null;
+  return html`<ul class="stack small">${list.map(({ first, second, f1, low, high }) => html`<li key=${`${first} ${second}`}>
+    ${t("evaluation.difference", { first: nameOf(first), second: nameOf(second), points: points(f1), low: points(low), high: points(high) })}</li>`)}</ul>`;
+}
+
+async function report({ id, name }, format, ending) {
+  const response = await request("GET", `/evaluations/${id}/report?format=${format}`);
+  download(await response.blob(), `${(name || "evaluation").replace(/\.json$/, "")}.${ending}`);
+}
+
+function Result({ id, onEnd, onDelete }) {
   const { data, problem, reload } = useLoaded(() => get(`/evaluations/${id}`), [id]);
   const [job, setJob] = useState(null);
   const running = data && ["queued", "running"].includes(data.state);
@@ -36,7 +49,6 @@ function Result({ id, onEnd }) {
   }, [running, id]);
   if (problem) return html`<${Note} kind="bad">${problem.message}<//>`;
   if (!data) return null;
-  const shown = data.ways.filter(({ figures }) => figures);
   return html`<section class="card stack" aria-label=${data.name || t("evaluation.result")}>
     <div class="row spread"><h2 class="break">${data.name || t("evaluation.result")}</h2><span class="chip ${STATE[data.state] ?? ""}">${t(`job.state.${data.state}`)}</span></div>
     ${running && html`<${JobBar} job=${job} label=${t("evaluation.asking")} />`}
@@ -44,8 +56,11 @@ function Result({ id, onEnd }) {
     ${data.gate && html`<${Note} kind=${data.gate.passed ? "good" : "warn"}><strong>${t(data.gate.passed ? (data.gate.promoted ? "gate.promoted" : "gate.passed") : "gate.refused")}</strong>
       <ul>${data.gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>`}
     ${data.recommendation && html`<${Note} kind="good">${data.recommendation.text}<//>`}
-    ${shown.length > 0 && html`<${BarChart} label=${t("evaluation.chart")} rows=${shown.map(({ title, figures }) => ({ name: title, value: figures.f1, low: figures.f1_low, high: figures.f1_high }))} />
-      <p class="small soft">${t("evaluation.chart")}</p><${Table} ways=${data.ways} />`}
+    ${data.ways.length > 0 && html`<${EvaluationCharts} ways=${data.ways} /><${Differences} list=${data.differences} /><${Table} ways=${data.ways} />`}
+    ${!running && html`<div class="row">
+      ${data.state === "succeeded" && [["html", "html"], ["markdown", "md"]].map(([format, ending]) => html`<button key=${format} class="compact" onClick=${() => attempt(() => report(data, format, ending))}>
+        ${t("evaluation.report", { format: ending.toUpperCase() })}</button>`)}
+      <button class="compact bare" onClick=${() => onDelete(data)}><${Icon} name="trash" />${t("delete")}</button></div>`}
   </section>`;
 }
 
@@ -74,6 +89,7 @@ function Start({ onStarted }) {
 export function Evaluation() {
   const { data, problem, reload } = useLoaded(() => get("/evaluations?limit=20"), []);
   const [chosen, setChosen] = useState(null);
+  const [leaving, setLeaving] = useState(null);
   const list = data?.evaluations ?? [];
   const current = chosen ?? list[0]?.id;
   return html`<div class="view">
@@ -84,9 +100,14 @@ export function Evaluation() {
     }} />
     ${problem && html`<${Note} kind="bad">${problem.message}<//>`}
     ${data && list.length === 0 && html`<div class="card"><${Empty} title=${t("evaluation.none")} /></div>`}
-    ${current && html`<${Result} key=${current} id=${current} onEnd=${reload} />`}
+    ${current && html`<${Result} key=${current} id=${current} onEnd=${reload} onDelete=${setLeaving} />`}
     ${list.length > 1 && html`<section class="card stack"><h2>${t("evaluation.earlier")}</h2><ul class="stack">${list.map((each) => html`<li key=${each.id} class="row spread">
       <button class="title" aria-current=${each.id === current ? "true" : undefined} onClick=${() => setChosen(each.id)}>${each.name || each.kind}</button>
       <span class="small soft">${t("evaluation.questions", { count: number(each.questions) })} · ${when(each.created_at)}</span></li>`)}</ul></section>`}
+    ${leaving && html`<${Confirm} title=${t("evaluation.delete.title")} text=${t("evaluation.delete.text", { name: leaving.name || t("evaluation.result") })} action=${t("delete")}
+      onYes=${async () => {
+        if (await attempt(() => remove(`/evaluations/${leaving.id}`), t("evaluation.deleted"))) setChosen(null);
+        reload();
+      }} onClose=${() => setLeaving(null)} />`}
   </div>`;
 }

@@ -3,7 +3,9 @@ import { get } from "../api.js";
 import { number, t, when } from "../i18n.js";
 import { Loading, Note, useLoaded, useRepeated } from "../parts/basics.js";
 import { BarChart } from "../parts/charts.js";
-import { session } from "../session.js";
+import { Live, take } from "../parts/live.js";
+import { Usage } from "../parts/usage.js";
+import { has, session } from "../session.js";
 import { readMetrics } from "../metrics.js";
 import { html } from "../vendor/preact-htm.js";
 
@@ -15,6 +17,7 @@ async function readiness() {
 async function load() {
   if (session.get().role === "admin") {
     const [ready, metrics] = await Promise.all([readiness(), readMetrics()]);
+    take(metrics);
     return { ready, metrics };
   }
   const [ready, jobs, adapters, documents] = await Promise.all([readiness(), get("/jobs?limit=8"), get("/adapters"), get("/documents?limit=1")]);
@@ -29,15 +32,16 @@ const JOB = { succeeded: "good", failed: "bad", running: "accent", queued: "", c
 const mega = (value) => `${number(value / 1e6)} MB`;
 const milliseconds = (value) => (value === null ? "–" : `${number(1000 * value, value < 0.1 ? 1 : 0)} ms`);
 
-function Seconds({ title, rows }) {
+// `named`: words for a row's label, where it has some.
+function Seconds({ title, rows, named = (group) => group }) {
   const told = rows.filter(({ count }) => count > 0).sort((a, b) => b.count - a.count).slice(0, 10);
   if (told.length === 0) return null;
   const most = Math.max(...told.map(({ p95 }) => 1000 * p95)) || 1;
   return html`<section class="card stack"><h2>${title}</h2>
-    <${BarChart} label=${t("health.p95", { title })} most=${most} rows=${told.map(({ group, p95 }) => ({ name: group, value: 1000 * p95 }))} />
+    <${BarChart} label=${t("health.p95", { title })} most=${most} unit=" ms" digits=${most < 100 ? 1 : 0} rows=${told.map(({ group, p95 }) => ({ name: named(group), value: 1000 * p95 }))} />
     <p class="small soft">${t("health.p95", { title })}</p>
     <div class="scroll" tabindex="0" role="group" aria-label=${title}><table><thead><tr><th>${title}</th>${["count", "p50", "p95"].map((name) => html`<th class="right" key=${name}>${t(`health.${name}.short`)}</th>`)}</tr></thead>
-    <tbody>${told.map(({ group, count, p50, p95 }) => html`<tr key=${group}><th scope="row"><code class="break">${group}</code></th><td class="right number">${number(count)}</td><td class="right number">${milliseconds(p50)}</td><td class="right number">${milliseconds(p95)}</td></tr>`)}</tbody></table></div>
+    <tbody>${told.map(({ group, count, p50, p95 }) => html`<tr key=${group}><th scope="row" class="break">${named(group)}</th><td class="right number">${number(count)}</td><td class="right number">${milliseconds(p50)}</td><td class="right number">${milliseconds(p95)}</td></tr>`)}</tbody></table></div>
   </section>`;
 }
 
@@ -52,7 +56,8 @@ function Figures({ metrics: { value, seconds } }) {
       <${Fact} label=${t("health.adapter.memory")} value=${`${mega(value("adapters_resident_bytes"))} / ${mega(value("adapters_budget_bytes"))}`} />
       <${Fact} label=${t("health.answered")} value=${number(value("asks_total"))} />
     </dl>
-    <${Seconds} title=${t("health.stages")} rows=${seconds("ask_stage_seconds", "stage")} />
+    <${Live} />
+    <${Seconds} title=${t("health.stages")} rows=${seconds("ask_stage_seconds", "stage")} named=${(stage) => t(`timing.${stage}`)} />
     <${Seconds} title=${t("health.routes")} rows=${seconds("http_request_seconds", "route")} />`;
 }
 
@@ -73,6 +78,7 @@ export function Health() {
         <${Fact} label=${t("health.resident")} value=${`${number(data.resident.length)} / ${number(data.versions.length)}`} />`}
     </dl>
     ${data.metrics && html`<${Figures} metrics=${data.metrics} />`}
+    ${session.get().role === "tenant" && has("get", "/usage") && html`<section class="card stack"><h2>${t("usage.own")}</h2><${Usage} load=${() => get("/usage?days=14")} /></section>`}
     ${data.resident?.length > 0 && html`<section class="card stack"><h2>${t("health.memory")}</h2><div class="row">
       ${data.resident.map((each) => html`<span class="chip accent" key=${each.sha256}>${each.name}@${each.version}</span>`)}</div></section>`}
     ${data.jobs?.jobs.length > 0 && html`<section class="card stack"><h2>${t("health.jobs")}</h2>
