@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 _PRELOADED = [
-    "reliability.durable_steps", "app.server", "torch", "transformers", "peft", "openvino", "faiss",
-    "sentence_transformers",
+    "reliability.durable_steps", "app.server", "app.training_jobs", "adapters.reader", "torch", "peft", "openvino",
+    "faiss", "sentence_transformers", "transformers.models.bert.modeling_bert", "safetensors.numpy", "uvloop",
+    "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "anyio._backends._asyncio",
 ]  # fmt: skip
 ANY = "any step"
 _OURS = ("app.", "ingest.", "adapters.")

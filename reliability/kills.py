@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _READY_S = 10.0
 _DYING_S = 30.0
 _RECOVERY_STEPS = 12  # within so many steps a server that recovers is killed again, if it takes them
 _AGAIN = 0.25  # of the rounds
+_ALIKE = 3  # times that a training does the same, beyond what the story does without it: it reports often
+_MOMENTS_FIRST = 20
 _ABOUT_STEPS, _ABOUT_SECONDS = 200, 2.0  # of a story without a training, where none was rehearsed
 _OFTEN = {"LOREBASE_TRAINING_CHECKPOINT_SECONDS": "0.01"}
 
@@ -59,14 +62,23 @@ class _Plan:
         return f"killed at {where}{', training' if self.train else ''}"
 
 
-def run(*, seed: int = 1, steps: int | None = None, moments: int = 60, train: bool = True, fresh: int = 12) -> Outcome:
+def run(
+    *,
+    seed: int = 1,
+    steps: int | None = None,
+    moments: int = 60,
+    train: bool = True,
+    fresh_s: float = 300.0,
+    minutes: float = 75.0,
+) -> Outcome:
     """Kill a server, again and again.
 
     Args:
         steps: at so many steps that the seed chooses, without a rehearsal; None: before and behind every one.
         moments: kills at random moments.
         train: whether the story has a training in it too.
-        fresh: how often the time to be ready is taken of a server started from nothing.
+        fresh_s: after so many seconds each the time to be ready is taken of a server started from nothing.
+        minutes: no round begins after so many. Every function that takes steps has its turn before any has a second.
     """
     outcome, chance = Outcome(), random.Random(seed)
     outcome.figures |= dict.fromkeys(("kills", "kills_in_recovery", "kills_not_reached"), 0)
@@ -78,13 +90,16 @@ def run(*, seed: int = 1, steps: int | None = None, moments: int = 60, train: bo
             trains = train and number % 4 == 0
             longest = outcome.figures.get("story_with_training_s", seconds) if trains else seconds
             plans.append(_Plan(None, trains, chance.uniform(0, longest), chance.getrandbits(32)))
-        chance.shuffle(plans)
-        every = max(1, len(plans) // fresh) if fresh else 0
-        for number, plan in enumerate(plans):
+        outcome.figures["planned"] = len(plans)
+        began = fresh = time.monotonic()
+        for number, plan in enumerate(_in_turn(plans, chance)):
+            if time.monotonic() - began > 60 * minutes:
+                break
             data = root / f"round-{number}" / "data"
             _round(data, plan, outcome, chance)
-            if every and number % every == 0:
+            if time.monotonic() - fresh > fresh_s:
                 _start_from_nothing(data, outcome)
+                fresh = time.monotonic()
             print(f"{number + 1} of {len(plans)}: {plan}; {outcome.failed} failed", file=sys.stderr, flush=True)
             shutil.rmtree(data.parent)
     outcome.check(outcome.figures["kills"], "nothing was killed: this row could not fail")
@@ -93,19 +108,32 @@ def run(*, seed: int = 1, steps: int | None = None, moments: int = 60, train: bo
 
 def _every_step(root: Path, outcome: Outcome, train: bool) -> list[_Plan]:
     """A round right before and one right behind each step there is; those that only a training takes come with one."""
-    plans, known = [], set[Step]()
+    plans, known, times = [], set[Step](), Counter[str]()
     for training in (False, True) if train else (False,):
         told, seconds = _rehearse(root / f"rehearsal-{training}", outcome, training)
         outcome.figures["story_with_training_s" if training else "story_s"] = round(seconds, 1)
-        new = [step for step in told if step not in known]
+        new = [step for step in told if step not in known and (not training or step.count - times[step.name] <= _ALIKE)]
         plans += [_Plan(Kill(step, when), training) for step in new for when in ("before", "behind")]
         known.update(new)
+        times.update(step.name for step in told)
     outcome.figures |= {"steps": len(known), "functions": len({step.name for step in known})}
     return plans
 
 
 def _some_step(chance: random.Random) -> _Plan:
     return _Plan(Kill(Step(ANY, chance.randint(1, _ABOUT_STEPS)), chance.choice(("before", "behind"))), train=False)
+
+
+def _in_turn(plans: list[_Plan], chance: random.Random) -> list[_Plan]:
+    """The plans by chance, but one of each function, and a few moments, before the others."""
+    chance.shuffle(plans)
+    turns: Counter[object] = Counter()
+    order = []
+    for plan in plans:
+        who = plan.kill and (plan.kill.step.name, plan.kill.when)
+        turns[who] += 1
+        order.append((turns[who] > (1 if who else _MOMENTS_FIRST), plan))
+    return [plan for later in (False, True) for is_later, plan in order if is_later is later]
 
 
 def _rehearse(folder: Path, outcome: Outcome, train: bool) -> tuple[list[Step], float]:

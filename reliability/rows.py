@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.local_server import LocalServer, local_server
-from reliability import adapters, bodies, contract, damage, disk, files, greedy, injection, isolation, kills
+from reliability import (
+    adapters,
+    bodies,
+    contract,
+    damage,
+    disk,
+    files,
+    greedy,
+    injection,
+    isolation,
+    kills,
+    parsers,
+)
 from reliability.outcome import Outcome
 
 SETTINGS = {"LOREBASE_MAX_BODY_MB": "4", "LOREBASE_BODY_SECONDS": "5"}
@@ -73,9 +85,14 @@ ROWS: dict[str, Row] = {
         "documents and questions that give orders or forge citations",
         injection.run, {"rounds": 1, "orders": 2}, {"rounds": 20}, shares=True,
     ),
+    "parsers": Row(
+        "files wrong in a few places; odd filters, ways of splitting and headers",
+        parsers.run, {"files": 60, "conditions": 60, "heads": 60}, {"files": 6000, "conditions": 4000, "heads": 3000},
+        shares=True,
+    ),
     "kills": Row(
         "kill -9 before and behind each durable step, and at random",
-        kills.run, {"steps": 3, "moments": 1, "train": False, "fresh": 0}, {},
+        kills.run, {"steps": 2, "moments": 1, "train": False}, {},
     ),
     "greedy": Row(
         "a tenant that asks far more than all others together",
