@@ -26,7 +26,7 @@ _PRELOADED = [
     "reliability.durable_steps", "app.server", "app.training_jobs", "adapters.reader", "torch", "peft", "openvino",
     "faiss", "sentence_transformers", "transformers.models.bert.modeling_bert", "safetensors.numpy", "uvloop",
     "uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.websockets.websockets_sansio_impl",
-    "anyio._backends._asyncio",
+    "anyio._backends._asyncio", "reliability.frozen",
 ]  # fmt: skip
 ANY = "any step"
 _OURS = ("app.", "ingest.", "adapters.")

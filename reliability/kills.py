@@ -125,15 +125,17 @@ def _some_step(chance: random.Random) -> _Plan:
 
 
 def _in_turn(plans: list[_Plan], chance: random.Random) -> list[_Plan]:
-    """The plans by chance, but one of each function, and a few moments, before the others."""
+    """The plans by chance, but first one of each function and a few moments; last the others that train, which takes
+    longest."""
     chance.shuffle(plans)
     turns: Counter[object] = Counter()
-    order = []
+    order: list[list[_Plan]] = [[], [], []]
     for plan in plans:
-        who = plan.kill and (plan.kill.step.name, plan.kill.when)
+        who = plan.kill and (plan.kill.step.name, plan.train or plan.kill.when)
         turns[who] += 1
-        order.append((turns[who] > (1 if who else _MOMENTS_FIRST), plan))
-    return [plan for later in (False, True) for is_later, plan in order if is_later is later]
+        is_first = turns[who] <= (1 if who else _MOMENTS_FIRST)
+        order[0 if is_first else 2 if plan.train else 1].append(plan)
+    return [plan for some in order for plan in some]
 
 
 def _rehearse(folder: Path, outcome: Outcome, train: bool) -> tuple[list[Step], float]:

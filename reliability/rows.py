@@ -17,6 +17,7 @@ from reliability import (
     damage,
     disk,
     files,
+    fsync,
     greedy,
     injection,
     isolation,
@@ -98,5 +99,6 @@ ROWS: dict[str, Row] = {
         "a tenant that asks far more than all others together",
         greedy.run, {"asks": 60, "tenants": 8, "rounds": 1, "timed": False}, {"asks": 1000, "tenants": 50},
     ),
+    "fsync": Row("a disk whose fsync fails, always or now and then", fsync.run, {"rounds": 1}, {"rounds": 20}),
     "disk": Row("a disk that is full, then refuses every write", disk.run, {"rounds": 1}, {"rounds": 20}),
 }  # fmt: skip

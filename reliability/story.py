@@ -170,7 +170,7 @@ class Story:
             wrong += self._check_adapters(client)
             wrong += self._check_training(client)
             wrong += self._check_audit(client)
-        wrong += self._check_files()
+        wrong += check_files(self._data)
         if self._archive is not None:
             wrong += _check_archive(*self._archive)
             self._archive = None
@@ -241,30 +241,6 @@ class Story:
             wrong.append(f"{len(missing)} changes are not in the audit log")
         return wrong
 
-    def _check_files(self) -> list[str]:
-        """Databases are whole, and nothing lies about that a crash left."""
-        wrong = []
-        for path in self._data.rglob("*.db"):
-            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-                if (said := connection.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
-                    wrong.append(f"{path.name}: {said[:3]}")
-                if said := connection.execute("PRAGMA foreign_key_check").fetchall():
-                    wrong.append(f"{path.name}: rows that refer to none: {said[:3]}")
-            if path.parent != self._data:
-                wrong += check_database(path).reasons
-        for pattern in ("*.tmp", "*.part", "backup-*", "training/*"):
-            wrong += [f"left behind: {path.relative_to(self._data)}" for path in self._data.rglob(pattern)]
-        for registry in self._data.glob("tenants/*/adapters"):
-            state = registry / "registry.json"
-            listed = json.loads(state.read_bytes())["adapters"].values() if state.exists() else ()
-            named = {version["folder"] for each in listed for version in each["versions"].values()}
-            wrong += [
-                f"an adapter's folder that is not listed: {p.name}"
-                for p in registry.iterdir()
-                if p.is_dir() and p.name not in named
-            ]
-        return wrong
-
     @contextmanager
     def _clients(self, url: str) -> Iterator[tuple[httpx.Client, httpx.Client]]:
         """Clients with the tenant's and the admin's key, as the first start has left them."""
@@ -279,6 +255,31 @@ class Story:
         request = response.request
         if request.method != "GET" and request.url.path not in _NOT_TOLD and response.is_success:
             self._requests.add(response.headers["X-Request-Id"])
+
+
+def check_files(data: Path) -> list[str]:
+    """Databases are whole, and nothing lies about that a crash left."""
+    wrong = []
+    for path in data.rglob("*.db"):
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            if (said := connection.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
+                wrong.append(f"{path.name}: {said[:3]}")
+            if said := connection.execute("PRAGMA foreign_key_check").fetchall():
+                wrong.append(f"{path.name}: rows that refer to none: {said[:3]}")
+        if path.parent != data:
+            wrong += check_database(path).reasons
+    for pattern in ("*.tmp", "*.part", "backup-*", "training/*"):
+        wrong += [f"left behind: {path.relative_to(data)}" for path in data.rglob(pattern)]
+    for registry in data.glob("tenants/*/adapters"):
+        state = registry / "registry.json"
+        listed = json.loads(state.read_bytes())["adapters"].values() if state.exists() else ()
+        named = {version["folder"] for each in listed for version in each["versions"].values()}
+        wrong += [
+            f"an adapter's folder that is not listed: {p.name}"
+            for p in registry.iterdir()
+            if p.is_dir() and p.name not in named
+        ]
+    return wrong
 
 
 def kept_keys(data: Path) -> dict[str, str]:
