@@ -98,6 +98,16 @@ class Documents:
         client.delete(f"/documents/{document_id}").raise_for_status()
         del self.known[document_id]
 
+    def retry_given_up(self, client: httpx.Client) -> int:
+        """Try again what the service has given up because it ended twice while it worked on it; how many."""
+        settle(client)
+        again = 0
+        for document in client.get("/documents", params={"limit": 1000}).json()["documents"]:
+            if given_up(document["error"]) or given_up((document["replacement"] or {}).get("error")):
+                client.post(f"/documents/{document['id']}/retry").raise_for_status()
+                again += 1
+        return again
+
     def check(self, client: httpx.Client, chance: random.Random) -> Findings:
         """Compare everything with what was answered, once the server has done what is left; what is found is what is
         known from then on."""
@@ -133,6 +143,11 @@ class Documents:
             return False
         self.known[document_id] = {text}
         return bool(chunks) and chunks[0]["start"] == 0 and max(c["end"] for c in chunks) == len(text)
+
+
+def given_up(error: str | None) -> bool:
+    """Whether this is the reason of a document that the service blames for its own end."""
+    return (error or "").startswith("The service ended 2 times while it worked on this document")
 
 
 def settle(client: httpx.Client, seconds: float = _SETTLE_SECONDS) -> None:
