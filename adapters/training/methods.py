@@ -70,6 +70,9 @@ def adapt(model: Any, config: TrainingConfig) -> Adapted:
 class _Peft:
     def __init__(self, model: Any) -> None:
         self.model = model
+        for parameter in model.parameters():
+            if parameter.requires_grad:  # small updates vanish in bfloat16, which peft leaves LLaMA-Adapter in
+                parameter.data = parameter.data.float()
 
     def state(self) -> dict[str, torch.Tensor]:
         found: dict[str, torch.Tensor] = get_peft_model_state_dict(self.model)
@@ -139,7 +142,8 @@ def _peft_config(model: Any, config: TrainingConfig, reads: bool) -> Any:
         targets = [name for name in linear_modules(model) if _is_attention(name) and _scales(name)]
         return IA3Config(target_modules=targets + into_feed_forward, feedforward_modules=into_feed_forward, **task)
     if config.method == "prompt":
-        return PromptTuningConfig(num_virtual_tokens=tokens, **task)
+        # Real tokens are where the model expects some (Lester et al. 2021); drawn numbers lie far outside.
+        return PromptTuningConfig(num_virtual_tokens=tokens, prompt_tuning_init="SAMPLE_VOCAB", **task)
     if config.method == "p_tuning":
         return PromptEncoderConfig(num_virtual_tokens=tokens, encoder_hidden_size=model.config.hidden_size, **task)
     if config.method == "prefix":

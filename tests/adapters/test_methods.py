@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from adapters.training.language import AnswerWriting, encode_example
 from adapters.training.methods import adapt, target_modules
 from adapters.training.run import reading_questions
 from adapters.training.trainer import train_adapter, train_reader_adapter
+from examples.small_lm.tenants import REGISTER, tenant_examples
 from tests.adapters.test_training_data import towns
 from tests.adapters.tiny_llama import make_tiny_llama
 
+SMALL_LM = str(Path(__file__).parents[2] / "examples" / "small_lm")
 LORAS = [method for method in METHODS if method.endswith(("lora", "dora"))]
 READER_METHODS = [m for m in METHODS if m not in ("prompt", "prefix", "p_tuning", "llama_adapter")]
 
@@ -110,27 +113,41 @@ def test_rslora_scales_by_the_root_of_the_rank(llama: CausalModel) -> None:
         assert [m.scaling["default"] for m in layers] == [scaling] * len(layers)
 
 
+def writing(model: CausalModel, examples: list[TrainingExample]) -> AnswerWriting:
+    return AnswerWriting(examples, model.tokenizer, min(model.eos_ids), model.pad_id, 900)
+
+
+def loss(network: Any, task: AnswerWriting) -> float:
+    """Of all examples of a task together."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=network.dtype == torch.bfloat16):
+        return float(task.loss(network.eval(), range(len(task)), random.Random(0)))
+
+
+@pytest.fixture(scope="module")
+def unlearned() -> float:
+    """What the small language model makes of the examples that are kept back, as it stands."""
+    model = load_causal_model(SMALL_LM)
+    return loss(model.model, writing(model, tenant_examples(REGISTER, 16, seed=1)))
+
+
+@pytest.mark.model
 @pytest.mark.parametrize("method", METHODS)
-def test_each_method_learns_on_a_language_model_and_saves_what_it_learned(
-    llama: CausalModel, method: Method, tmp_path: Path
+def test_each_method_with_nothing_else_said_learns_on_a_language_model(
+    unlearned: float, method: Method, tmp_path: Path
 ) -> None:
-    examples = [TrainingExample("Who leads?", ("Ms Tell",), (Passage("Ms Tell leads."),))] * 8
-    task = AnswerWriting(examples, llama.tokenizer, min(llama.eos_ids), llama.pad_id, 256)
-    rate = {"full": 3e-3, "prompt": 0.3, "prefix": 0.1, "p_tuning": 0.05, "ia3": 0.1, "llama_adapter": 0.1}
-    given = {"method": method, "epochs": 15, "batch_size": 8, "targets": "all", "warmup_steps": 1}
-    config = config_of({**given, "learning_rate": rate.get(method, 1e-2)}, generates=True)
-    told: list[TrainingProgress] = []
-    model = copy.deepcopy(llama.model)
-    trained = train_adapter(model, task, tmp_path, config, report=told.append, report_every=1)
-    assert told[-1].loss < 0.95 * told[0].loss
-    assert trained.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad) or method in (
+    model = load_causal_model(SMALL_LM)
+    config = config_of({"method": method}, generates=True)
+    trained = train_adapter(model.model, writing(model, tenant_examples(REGISTER, 80, seed=0)), tmp_path, config)
+    assert trained.trainable == sum(p.numel() for p in model.model.parameters() if p.requires_grad) or method in (
         "prompt", "prefix", "p_tuning"
     )  # fmt: skip
     tensors = load_file(tmp_path / ADAPTER_WEIGHTS)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
-    if method in ("lora", "rslora", "dora", "prompt", "prefix", "ia3"):
-        loaded = PeftModel.from_pretrained(copy.deepcopy(llama.model), str(tmp_path))
-        assert not torch.allclose(scores(loaded), scores(llama.model), atol=1e-3), "plain peft loads it"
+    network = model.model
+    if method not in ("bottleneck", "full"):  # the two that peft does not have
+        network = PeftModel.from_pretrained(load_causal_model(SMALL_LM).model, str(tmp_path))
+    learned = loss(network, writing(model, tenant_examples(REGISTER, 16, seed=1)))
+    assert learned < 0.85 * unlearned, f"{unlearned:.2f} before, {learned:.2f} after"
 
 
 @pytest.mark.model
