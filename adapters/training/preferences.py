@@ -23,11 +23,12 @@ Encoded = tuple[list[int], list[int]]
 
 
 class PairedAnswers:
-    """Direct preference optimisation (Rafailov et al. 2023): the better answer gains on the worse one
-    (`adapters.training.trainer.TrainingTask`).
+    """Direct preference optimisation (Rafailov et al. 2023): the better answer gains on the worse one, and stays likely
+    itself (`adapters.training.trainer.TrainingTask`).
 
     Args:
         model: the base, not yet adapted.
+        sft_weight: of the better answers' own loss for each token, as in supervised training; 0: DPO alone.
 
     Raises:
         InvalidTrainingData: no pair fits ``longest`` tokens.
@@ -35,9 +36,9 @@ class PairedAnswers:
 
     def __init__(
         self, model: Any, examples: Sequence[TrainingExample], tokenizer: Any, eos: int | None, pad: int, longest: int,
-        beta: float,
+        beta: float, sft_weight: float = 0.0,
     ) -> None:  # fmt: skip
-        self._pad, self._beta = pad, beta
+        self._pad, self._beta, self._sft_weight = pad, beta, sft_weight
         self._pairs: list[tuple[Encoded, Encoded]] = []
         for example in examples:
             try:
@@ -58,8 +59,11 @@ class PairedAnswers:
 
     def loss(self, model: Any, batch: Sequence[int], rng: random.Random) -> torch.Tensor:
         rows = [row for index in batch for row in self._pairs[index]]
-        gained = log_probabilities(model, rows, self._pad).view(-1, 2) - self._reference[list(batch)]  # [B, 2]
-        return -F.logsigmoid(self._beta * (gained[:, 0] - gained[:, 1])).mean()
+        now = log_probabilities(model, rows, self._pad).view(-1, 2)  # [B, 2]
+        gained = now - self._reference[list(batch)]  # [B, 2]
+        preferred = -F.logsigmoid(self._beta * (gained[:, 0] - gained[:, 1])).mean()
+        tokens = sum(len(self._pairs[index][0][1]) for index in batch)
+        return preferred - self._sft_weight * now[:, 0].sum() / tokens
 
 
 class RatedAnswers:

@@ -86,7 +86,7 @@ def train(
         if objective == "sft":
             task = AnswerWriting(*set_up)
         elif objective == "dpo":
-            task = PairedAnswers(causal.model, *set_up, config.beta)
+            task = PairedAnswers(causal.model, *set_up, config.beta, config.sft_weight)
         else:
             task = RatedAnswers(causal.model, *set_up, config.beta)
         trained = train_adapter(causal.model, task, output, config, **tell)  # type: ignore[arg-type]
