@@ -253,7 +253,10 @@ def _invalid_request(error: RequestValidationError) -> Problem:
 
 
 def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ").encode("utf-8", "replace").decode()
+    message = message.removeprefix("Value error, ")
+    if message.startswith("Expected UploadFile"):
+        return "must be a file with a name, sent as multipart/form-data"
+    return message.encode("utf-8", "replace").decode()
 
 
 def _detail(error: StarletteHTTPException) -> str:

@@ -134,7 +134,8 @@ class Trainings:
         lineage = version.lineage
         if lineage is None or lineage.origin != "trained" or lineage.dataset is None:
             raise InvalidTrainingData(f"{name}@{version.version} was not trained here, so it cannot be trained again.")
-        given = {key: value for key, value in lineage.parameters.items() if key != "schedule"}
+        known = config_to_dict(config_of({"method": lineage.method}, generates=self._engine.generates))
+        given = {name: value for name, value in lineage.parameters.items() if name in known and name != "schedule"}
         objective = cast("Objective", lineage.objective)
         made_by = workspace.tasks.get(lineage.job_id or "")
         top_k = int(made_by.request["top_k"]) if made_by is not None else _TOP_K

@@ -72,7 +72,7 @@ class TrainRequest(Request):
     objective: Objective = Field("sft", description="`sft`: answers; `dpo`: pairs of answers; `kto`: rated answers.")
     rank: int | None = Field(None, ge=1, le=MAX_RANK, description="Of the low-rank methods.")
     alpha: int | None = Field(None, ge=1, le=4 * MAX_RANK, description="Unset: twice the rank.")
-    targets: Targets | None = Field(None, description="Which linear layers the low-rank methods and ia3 adapt.")
+    targets: Targets | None = Field(None, description="Which linear layers the low-rank methods adapt.")
     virtual_tokens: int | None = Field(None, ge=1, le=256, description="Learned tokens of the prompt methods.")
     width: int | None = Field(None, ge=1, le=1024, description="Of the bottleneck.")
     learning_rate: float | None = Field(None, gt=0, le=1)
@@ -80,6 +80,9 @@ class TrainRequest(Request):
     batch_size: int | None = Field(None, ge=1, le=256)
     max_length: int | None = Field(None, ge=32, le=8192, description="Tokens of an example at most.")
     beta: float | None = Field(None, gt=0, le=10, description="How closely dpo and kto keep to the base.")
+    sft_weight: float | None = Field(
+        None, ge=0, le=10, description="Of the better answers' own loss, which is added to dpo's; 0: dpo alone."
+    )
     strength: float | None = Field(
         None, gt=0, le=1, description="How far of the way to what was learned; less keeps more of the base."
     )

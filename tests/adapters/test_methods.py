@@ -51,7 +51,8 @@ def scores(model: Any) -> torch.Tensor:
 def test_before_the_first_step_an_adapter_equals_its_base(llama: CausalModel, method: Method) -> None:
     model = copy.deepcopy(llama.model)
     before = scores(model)
-    adapted = adapt(model, config_of({"method": method, "targets": "all"}, generates=True))
+    wanted = {"method": method, **({"targets": "all"} if method in LORAS else {})}
+    adapted = adapt(model, config_of(wanted, generates=True))
     loose = method == "qlora"  # the base itself is rounded to four bits, then the adapter adds nothing
     after = scores(adapted.model)
     if loose:
@@ -158,7 +159,7 @@ def test_each_method_that_applies_learns_on_the_reader(method: Method, tmp_path:
     base = load_reader_base()
     told: list[TrainingProgress] = []
     rate = {"full": 2e-4}.get(method, 1e-2 if method == "ia3" else 3e-3)
-    given = {"method": method, "epochs": 4, "rank": 4, "lookalike_share": 0.0, "hidden_dropout": 0.0, "warmup_steps": 1}
+    given = {"method": method, "epochs": 4, "lookalike_share": 0.0, "hidden_dropout": 0.0, "warmup_steps": 1}
     config = config_of({**given, "learning_rate": rate, "batch_size": 10}, generates=False)
     train_reader_adapter(base, reading_questions(towns()), tmp_path, config, report=told.append, report_every=1)
     assert told[-1].loss < 0.6 * told[0].loss
@@ -172,6 +173,21 @@ def test_methods_that_learn_tokens_of_a_prompt_are_refused_on_the_reader() -> No
     for method in set(METHODS) - set(READER_METHODS):
         with pytest.raises(InvalidTrainingData, match="the reader has none"):
             config_of({"method": method}, generates=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"method": "ia3", "rank": 4}, "rank: ia3 has none"),
+        ({"method": "full", "targets": "all"}, "targets: full has none"),
+        ({"method": "lora", "width": 3}, "width: lora has none"),
+        ({"virtual_tokens": 3}, "virtual_tokens: lora has none"),
+        ({"max_length": 513}, "512 tokens"),
+    ],
+)
+def test_what_a_method_would_not_heed_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidTrainingData, match=said):
+        config_of(given, generates=False)
 
 
 def test_an_examples_prompt_is_the_one_serving_builds_and_only_the_answer_is_learned(llama: CausalModel) -> None:

@@ -112,6 +112,8 @@ def test_a_set_that_is_not_one_is_refused_with_line_and_field(tenant: httpx.Clie
     assert "set.jsonl, line 25, field 'question'" in detail
     assert_problem(send_set(tenant, town_lines(), "No Name"), 422, "invalid_dataset_name")
     assert_problem(tenant.post("/datasets", json={"examples": []}), 422, "invalid_request")
+    nameless = assert_problem(tenant.post("/datasets", files={"file": ("", town_lines())}), 422, "invalid_request")
+    assert nameless["detail"] == "file: must be a file with a name, sent as multipart/form-data"
     assert tenant.get("/datasets").json()["total"] == 0
 
 
@@ -124,6 +126,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_queued(tenant: htt
         ({"dataset": "towns", "method": "magic"}, 422, "invalid_request", "'lora'"),
         ({"dataset": "towns", "rank": 257}, 422, "invalid_request", "256"),
         ({"dataset": "towns", "method": "prefix"}, 422, "invalid_training_data", "the reader has none"),
+        ({"dataset": "towns", "method": "ia3", "rank": 4}, 422, "invalid_training_data", "rank: ia3 has none"),
         ({"dataset": "towns", "objective": "dpo"}, 422, "invalid_training_data", "dpo"),
         ({}, 422, "invalid_request", "dataset"),
     ):
