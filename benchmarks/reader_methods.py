@@ -24,7 +24,7 @@ from adapters.base_model import load_reader_base, reader_dtype
 from adapters.spans import best_span
 from adapters.squad import Question, f1_score, read_squad
 from adapters.training import METHODS, Method, config_of
-from adapters.training.settings import VIRTUAL_TOKENS
+from adapters.training.settings import LOW_RANK, VIRTUAL_TOKENS
 from adapters.training.trainer import train_reader_adapter
 from benchmarks.measure import parse_arguments, report
 
@@ -64,7 +64,8 @@ def measure(
     base = load_reader_base(dtype=reader_dtype("auto"), attention="eager")
     trainable, seconds = 0, 0.0
     if method is not None:
-        config = config_of({"method": method, "targets": "all", "epochs": epochs}, generates=False)
+        targets = {"targets": "all"} if method in LOW_RANK else {}
+        config = config_of({"method": method, "epochs": epochs, **targets}, generates=False)
         with tempfile.TemporaryDirectory() as folder:
             trained = train_reader_adapter(base, train, Path(folder), config)
         trainable, seconds = trained.trainable, trained.seconds / trained.steps
