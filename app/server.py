@@ -111,7 +111,9 @@ def welcome(service: Service) -> str:
     if key is not None:
         lines += [
             "",
-            f"Give the tenant '{DEFAULT_TENANT}' a document, then ask (ready to paste, from this folder):",
+            f"In the browser: open {url} and sign in with LOREBASE_DEFAULT_KEY to add documents and ask, or with the "
+            "admin key to manage tenants.",
+            f"In the terminal: give the tenant '{DEFAULT_TENANT}' a document, then ask (to paste, from this folder):",
             f"  curl -H 'Authorization: Bearer {key}' -F files=@examples/documents/staff-handbook.pdf "
             f"'{url}/ingest?wait=true'",
             f"  curl -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "

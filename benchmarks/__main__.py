@@ -15,7 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measure import DATA
-from benchmarks.suite import CATALOGUE, ROOT, Run, print_table, read_runs, run_benchmark, without_data, write_report
+from benchmarks.suite import (
+    CATALOGUE,
+    ROOT,
+    Run,
+    print_table,
+    publish,
+    read_runs,
+    run_benchmark,
+    without_data,
+    write_report,
+)
 
 _RESULTS = ROOT / "benchmarks" / "results"
 _INTERRUPTED = 130
@@ -31,6 +41,8 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for each one (default: 600)")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="measure nothing: table, charts and report anew "
                         "from what a folder keeps")  # fmt: skip
+    parser.add_argument("--publish", action="store_true", help="take the runs into the documentation too: JSON, "
+                        "charts, and the tables of both READMEs and of docs/benchmarks.md")  # fmt: skip
     given = parser.parse_args()
     if given.list:
         for name, benchmark in CATALOGUE.items():
@@ -47,6 +59,8 @@ def main() -> None:
             parser.error(str(error))
         if not runs:
             parser.error(f"no run is kept in {given.report}")
+        if given.publish:
+            publish(runs)
         sys.exit(_tell(runs, given.report))
     folder = (given.output or _RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}").absolute()
     if folder.is_dir() and any(folder.glob("*.json")):
@@ -54,6 +68,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = given.names or list(CATALOGUE)
     runs = _run_all(names, given.data.absolute(), folder, given.limit)
+    if given.publish:
+        publish(runs)
     status = _tell(runs, folder)
     sys.exit(status if len(runs) == len(names) else _INTERRUPTED)
 

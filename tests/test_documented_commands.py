@@ -58,7 +58,7 @@ def name(page: Path) -> str:
 
 
 RUN = [
-    pytest.param(page, id=name(page), marks=[pytest.mark.long] if name(page) in LONG else [])
+    pytest.param(page, id=name(page), marks=[pytest.mark.long, pytest.mark.timeout(900)] if name(page) in LONG else [])
     for page in PAGES
     if script(page) and name(page) not in ELSEWHERE
 ]
@@ -90,7 +90,8 @@ def test_every_command_of_a_page_works(page: Path, server: LocalServer, tenant: 
     variables = environment(LOREBASE_PORT=port, PATH=path, PYTHONPATH=str(ROOT))
     done = subprocess.run(
         ["bash", "-c", before + script(page).replace("127.0.0.1:8000", f"127.0.0.1:{port}")],
-        cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=110, check=False,
+        cwd=tmp_path, env=variables, capture_output=True, text=True,
+        timeout=800 if name(page) in LONG else 110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert "Traceback" not in done.stderr

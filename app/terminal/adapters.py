@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from app.terminal.failures import Unusable
+from app.evaluation_report import comparison_table
+from app.terminal.failures import CommandFailed, Unusable
+from app.terminal.jobs import followed
 from app.terminal.output import size, table
 from app.terminal.session import Session, on_service
 
@@ -104,6 +107,40 @@ def promote(session: Session, name: Name, version: Version) -> None:
     """Let a version answer, from the next question on."""
     active = session.client.promote(name, version)
     session.output.result(active, f"{active.name}@{active.version} answers.")
+
+
+@group.command()
+@on_service()
+def gate(
+    session: Session,
+    name: Name,
+    version: Version,
+    questions: Annotated[Path, typer.Option(help="Questions with answers: SQuAD's format, or a list, as JSON.")],
+    promote: Annotated[bool, typer.Option(help="Promote it when it passes.")] = True,
+) -> None:
+    """Promote a version if it is better on these questions than what answers now, and forgets nothing; else exit 1."""
+    begun = session.client.gate(name, version, {**_questions(questions), "name": questions.name, "promote": promote})
+    followed(session, session.client.job(begun.job_id))
+    found = session.client.evaluation(begun.evaluation_id)
+    verdict = found.gate
+    if verdict is None:
+        raise CommandFailed("The gate ended without a verdict.", "no_verdict")
+    fate = "passed and answers" if verdict.promoted else "passed" if verdict.passed else "is held back"
+    said = f"{name}@{version} {fate}."
+    session.output.result(found, comparison_table(found), *verdict.reasons, *([said] if verdict.passed else []))
+    if not verdict.passed:
+        raise CommandFailed(said, "held_back")
+
+
+def _questions(path: Path) -> dict[str, Any]:
+    """A file's question set, as the gate takes it. Raises Unusable, OSError."""
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Unusable(f"{path}: not valid JSON: {error}") from error
+    if isinstance(given, dict) and "data" in given:
+        return {"data": given["data"]}
+    return {"questions": given.get("questions") if isinstance(given, dict) else given}
 
 
 @group.command()

@@ -31,13 +31,14 @@ def figure_rows(runs: Sequence[Run]) -> list[tuple[str, str, str, str, str]]:
             continue
         for figure in benchmark.figures:
             value = value_at(run.figures, figure.path)
-            rows.append((run.name, figure.title, *_told(figure, value)))
+            rows.append((run.name, figure.title, *told(figure, value)))
         if not benchmark.figures:
             rows.append((run.name, f"{benchmark.about}: see {run.name}.out.txt", "", "", ""))
     return rows
 
 
-def _told(figure: Figure, value: float | None) -> tuple[str, str, str]:
+def told(figure: Figure, value: float | None) -> tuple[str, str, str]:
+    """What was measured and what is wanted, with their unit, and whether it is kept."""
     wanted = "" if figure.wanted is None else f"{'≤' if figure.most else '≥'} {figure.wanted:g} {figure.unit}".rstrip()
     if value is None:
         return "not measured", wanted, ""
@@ -88,13 +89,13 @@ def write_report(runs: Sequence[Run], folder: Path) -> None:
     drawn = charts(runs)
     for name, svg in drawn.items():
         (folder / name).write_text(svg)
-    parts = ["# Measurements", _machines(runs), markdown_table(runs)]
+    parts = ["# Measurements", machines(runs), markdown_table(runs)]
     parts += [f"![{name.removesuffix('.svg')}]({name})" for name in drawn]
     parts += ["## Commands", "\n".join(_command(run) for run in runs)]
     (folder / "report.md").write_text("\n\n".join(part.rstrip("\n") for part in parts) + "\n")
 
 
-def _machines(runs: Sequence[Run]) -> str:
+def machines(runs: Sequence[Run], *, chinese: bool = False) -> str:
     """When, of what and where; the load says how busy the machine was with other work too."""
     if not runs:
         return "Nothing was run."
@@ -102,6 +103,11 @@ def _machines(runs: Sequence[Run]) -> str:
     loads = [run.machine["load"] for run in runs]
     commits = ", ".join(dict.fromkeys(run.commit or "unknown" for run in runs))
     machine = first.machine
+    if chinese:
+        return (
+            f"{first.began} 至 {last.began}；提交 {commits}；{machine['cpus']} 核（{machine['processor']}），"
+            f"{machine['system']}，Python {machine['python']}；每次测量前的负载 {min(loads)} 至 {max(loads)}。"
+        )
     return (
         f"{first.began} to {last.began}; commit {commits}; {machine['cpus']} processors ({machine['processor']}), "
         f"{machine['system']}, Python {machine['python']}; load before each run {min(loads)} to {max(loads)}."

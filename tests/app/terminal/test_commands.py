@@ -195,3 +195,16 @@ def test_settings_that_cannot_be_used_are_named() -> None:
     assert done.code == 2
     assert "LOREBASE_PORT" in done.error
     assert done.error.count("\n") == 1
+
+
+@pytest.mark.e2e
+def test_a_version_that_the_gate_holds_back_ends_with_the_reasons_and_exit_code_1(run: Any, tmp_path: Path) -> None:
+    folder = str(EXAMPLES / "adapters" / "biomed")
+    version = run("adapters", "upload", "gated", folder, "--json").json["version"]
+    few = tmp_path / "few.json"
+    few.write_text(json.dumps([{"question": "How many days of annual leave do employees have?", "answers": ["28"]}]))
+    held = run("adapters", "gate", "gated", str(version), "--questions", str(few))
+    assert (held.code, held.error) == (1, f"error: gated@{version} is held back.\n")
+    assert "too few to decide by" in held.out
+    few.write_text("{")
+    assert run("adapters", "gate", "gated", str(version), "--questions", str(few)).code == 2
