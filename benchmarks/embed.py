@@ -27,8 +27,8 @@ from ingest.embedding import model_location
 SPEEDUP_BOUND, RECALL_BOUND = 2.0, 0.99
 _PARAGRAPHS = {True: 120, False: None}  # quick
 _QUESTIONS = {True: 240, False: 2000}
-_TIMED = {True: 96, False: 384}
-_LATENCIES = 100
+_TIMED = {True: 48, False: 384}
+_LATENCIES = {True: 30, False: 100}
 
 Vectors = NDArray[np.float32]
 
@@ -84,7 +84,8 @@ def main() -> None:
     for way in ways.values():
         way.encode(sample[:32])
     taken = interleaved({name: _timer(way, sample) for name, way in ways.items()}, arguments.repeats)
-    waited = interleaved({name: _latency(way, asked) for name, way in ways.items()}, arguments.repeats)
+    few = asked[: _LATENCIES[arguments.quick]]
+    waited = interleaved({name: _latency(way, few) for name, way in ways.items()}, arguments.repeats)
     vectors = {name: (way.encode(asked), way.encode(paragraphs)) for name, way in ways.items()}
     recalls = {
         f"{of}/{over}": recall_at_5(vectors[of][0], vectors[over][1], right) for of in vectors for over in vectors
@@ -98,7 +99,7 @@ def _timer(way: _Encoder, texts: Sequence[str]) -> Callable[[], float]:
 
 
 def _latency(way: _Encoder, questions: Sequence[str]) -> Callable[[], float]:
-    return lambda: median(timed(partial(way.encode, [question])) for question in questions[:_LATENCIES])
+    return lambda: median(timed(partial(way.encode, [question])) for question in questions)
 
 
 def show(
