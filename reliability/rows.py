@@ -72,7 +72,7 @@ ROWS: dict[str, Row] = {
     ),
     "damage": Row(
         "files with turned bits, cut short, or of another tenant",
-        damage.run, {"rounds": 0, "graph": False}, {"rounds": 60},
+        damage.run, {"rounds": 0, "lists": False}, {"rounds": 60},
     ),
     "files": Row(
         "files with bombs, loops, links and names that reach out",
