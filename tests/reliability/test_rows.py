@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from app.local_server import LocalServer
@@ -10,6 +12,12 @@ from reliability.rows import ROWS
 
 pytestmark = pytest.mark.e2e
 SEED = 7
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_both_forms_of_a_row_are_what_it_takes(name: str) -> None:
+    row = ROWS[name]
+    assert {*row.short, *row.long} <= {*inspect.signature(row.run_with).parameters}
 
 
 @pytest.mark.parametrize("name", ROWS)
