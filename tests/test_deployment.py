@@ -62,6 +62,28 @@ def test_compose_names_only_what_it_declares() -> None:
     assert variables <= set(Settings.model_fields)
 
 
+def test_the_profiles_add_what_they_say_and_the_parts_find_each_other() -> None:
+    services = read("docker-compose.yml")["services"]
+    profiles: dict[str, set[str]] = {}
+    for name, service in services.items():
+        for profile in service.get("profiles", []):
+            profiles.setdefault(profile, set()).add(name)
+    assert profiles == {"monitoring": {"prometheus", "grafana"}, "vllm": {"vllm"}}
+    pinned = re.compile(r"[\w./-]+:v?\d+\.\d+")
+    assert all(pinned.match(service["image"]) for service in services.values() if "image" in service)
+    (job,) = read("deploy/prometheus.yml")["scrape_configs"]
+    hosts = {target.partition(":")[0] for each in job["static_configs"] for target in each["targets"]}
+    (source,) = read("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    hosts.add(re.split("[:/]+", source["url"])[1])
+    hosts.add(re.split("[:/]+", services["lorebase"]["environment"]["LOREBASE_OPENAI_URL"])[1])
+    assert hosts == {"lorebase", "prometheus", "vllm"}
+    dashboard = json.loads((ROOT / "deploy/grafana/dashboards/lorebase.json").read_text())
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
+    (provider,) = read("deploy/grafana/provisioning/dashboards/lorebase.yml")["providers"]
+    mounted = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
+    assert provider["options"]["path"] in mounted
+
+
 def test_the_container_runs_without_rights_on_a_root_it_cannot_write() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     users = [line.split()[1] for line in lines if line.startswith("USER ")]

@@ -125,11 +125,12 @@ def gate(
     verdict = found.gate
     if verdict is None:
         raise CommandFailed("The gate ended without a verdict.", "no_verdict")
-    fate = "passed and answers" if verdict.promoted else "passed" if verdict.passed else "is held back"
-    said = f"{name}@{version} {fate}."
-    session.output.result(found, comparison_table(found), *verdict.reasons, *([said] if verdict.passed else []))
+    fate = "passed and answers" if verdict.promoted else "passed"
+    said = [f"{name}@{version} {fate}."] if verdict.passed else []
+    session.output.result(found, comparison_table(found), *verdict.reasons, *said)
     if not verdict.passed:
-        raise CommandFailed(said, "held_back")
+        despite = f"`lorebase adapters promote {name} {version}` lets it answer all the same"
+        raise CommandFailed(f"{name}@{version} is held back; {despite}.", "held_back")
 
 
 def _questions(path: Path) -> dict[str, Any]:

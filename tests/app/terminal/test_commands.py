@@ -204,7 +204,7 @@ def test_a_version_that_the_gate_holds_back_ends_with_the_reasons_and_exit_code_
     few = tmp_path / "few.json"
     few.write_text(json.dumps([{"question": "How many days of annual leave do employees have?", "answers": ["28"]}]))
     held = run("adapters", "gate", "gated", str(version), "--questions", str(few))
-    assert (held.code, held.error) == (1, f"error: gated@{version} is held back.\n")
+    assert (held.code, f"gated@{version} is held back" in held.error) == (1, True)
     assert "too few to decide by" in held.out
     few.write_text("{")
     assert run("adapters", "gate", "gated", str(version), "--questions", str(few)).code == 2
