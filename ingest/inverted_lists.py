@@ -34,9 +34,8 @@ TRAINED_PER_LIST = 64
 TUNED_COUNT = 50
 """How many nearest nodes of a query the lists are tuned to find: as many as retrieval takes from this search."""
 
-_WANTED_RECALL = 0.99
+_WANTED_SHARE = 0.985  # of the nearest vectors, in the lists that are looked into
 _ITERATIONS = 10
-_FINER = 1.3  # from one number of lists tried to the next
 _SPARE = 20  # candidates beyond twice those wanted, in place of dead nodes and of what the codes blur
 _MAGIC = b"lorebase-lists-1\n"
 _HEAD_BYTES = 1024
@@ -102,20 +101,18 @@ class InvertedLists:
             self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
             self.numbers = np.concatenate([self.numbers, numbers])
 
-    def tune(self, queries: NDArray[np.float32], nearest: NDArray[np.int64]) -> None:
-        """Look into the fewest lists that find nearly all of the nearest nodes.
+    def tune(self, queries: NDArray[np.float32], nearest: NDArray[np.float32], of: NDArray[np.int64]) -> None:
+        """Look into as many lists as hold nearly all of the vectors nearest to queries.
 
         Args:
             queries: float32 ``[q, dimension]``.
-            nearest: int64 ``[q, TUNED_COUNT]``, the nodes truly nearest to each; -1 where there are no more.
+            nearest: float32 ``[n, dimension]``, the vectors truly nearest to them; at least one.
+            of: int64 ``[n]``, which query each is nearest to.
         """
-        self._index.nprobe = 1
-        while self.probes < self.lists:
-            pairs = zip(queries, nearest, strict=True)
-            found = np.stack([np.isin(true, self.candidates(query, TUNED_COUNT)) for query, true in pairs])  # [q, k]
-            if found[nearest >= 0].mean() >= _WANTED_RECALL:
-                return
-            self._index.nprobe = min(self.lists, math.ceil(self.probes * _FINER))
+        order = self._index.quantizer.search(queries, self.lists)[1]  # [q, lists], the nearest list first
+        places = np.argsort(order, axis=1)  # [q, lists], where each list stands in that order
+        holding = self._index.quantizer.search(np.ascontiguousarray(nearest), 1)[1][:, 0]  # [n]
+        self._index.nprobe = 1 + int(np.quantile(places[of, holding], _WANTED_SHARE, method="higher"))
 
     def candidates(self, query: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Nodes among which the ``count`` nearest to ``query`` are likely: int64 ``[n]``, more than ``count`` if there

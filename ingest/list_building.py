@@ -38,7 +38,9 @@ def build_lists(rows: Snapshot, go_on: Callable[[], bool] = lambda: True) -> tup
     node_rows = np.concatenate(nodes)
     passages = rows.live(chosen[:: max(1, len(chosen) // _TUNED_ON)])[1]
     nearest = _nearest_others(rows, passages)
-    lists.tune(passages, np.where(nearest >= 0, np.searchsorted(node_rows, nearest), -1))
+    of, place = np.nonzero(nearest >= 0)
+    if len(of):
+        lists.tune(passages, rows.vectors[nearest[of, place]], of)
     return lists, node_rows
 
 
