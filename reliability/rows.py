@@ -12,6 +12,7 @@ from typing import Any
 from app.local_server import LocalServer, local_server
 from reliability import (
     adapters,
+    backups,
     bodies,
     contract,
     damage,
@@ -100,5 +101,9 @@ ROWS: dict[str, Row] = {
         greedy.run, {"asks": 60, "tenants": 8, "rounds": 1, "timed": False}, {"asks": 1000, "tenants": 50},
     ),
     "fsync": Row("a disk whose fsync fails, always or now and then", fsync.run, {"rounds": 1}, {"rounds": 20}),
+    "backup": Row(
+        "archives taken while tenants write, restored; a tenant erased while it writes",
+        backups.run, {"archives": 1, "tenants": 2}, {"archives": 12, "tenants": 4},
+    ),
     "disk": Row("a disk that is full, then refuses every write", disk.run, {"rounds": 1}, {"rounds": 20}),
 }  # fmt: skip

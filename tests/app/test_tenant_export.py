@@ -18,6 +18,7 @@ from app.service import Service
 from app.settings import Settings
 from app.terminal.backing_up import write_backup
 from app.terminal.failures import CommandFailed
+from reliability.backups import holding
 from tests.adapters.reader_lora import write_lora
 from tests.app.test_isolation import upload
 from tests.app.test_restart import running
@@ -63,17 +64,6 @@ def facts(client: httpx.Client) -> dict[str, Any]:
         "feedback": client.get("/feedback").json(),
         "holds": client.get("/usage").json()["holds"],
     }
-
-
-def holding(data: Path, *words: str) -> list[tuple[str, str]]:
-    """Files of a folder that hold one of the words, in UTF-8 or UTF-16, or are named by one."""
-    found = []
-    for path in data.rglob("*"):
-        content = path.read_bytes() if path.is_file() else b""
-        for word in words:
-            if word.encode() in content or word.encode("utf-16-le") in content or word in str(path.relative_to(data)):
-                found.append((str(path.relative_to(data)), word))
-    return found
 
 
 def test_an_export_is_the_tenant_alone_and_whole_on_an_empty_machine(
