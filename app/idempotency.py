@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -70,12 +70,27 @@ def note_job(connection: sqlite3.Connection, job_id: str) -> None:
         connection.execute("UPDATE idempotency SET job_id = ? WHERE key = ?", (job_id, key))
 
 
-class IdempotencyStore:
-    """The keys of one tenant; ``seconds``: how long they are kept."""
+def steady_clock(
+    wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+) -> Callable[[], float]:
+    """Seconds since the epoch as the clock has them now, and from then on as they pass, however the clock is set."""
+    ahead = wall() - monotonic()
+    return lambda: monotonic() + ahead
 
-    def __init__(self, database: Database, seconds: float) -> None:
+
+class IdempotencyStore:
+    """The keys of one tenant.
+
+    Args:
+        seconds: how long they are kept. A clock that is set meanwhile makes it neither longer nor shorter, unless the
+            service is started anew: a key forgotten early would have its request done twice.
+        now: a clock in seconds since the epoch; by default `steady_clock`.
+    """
+
+    def __init__(self, database: Database, seconds: float, now: Callable[[], float] | None = None) -> None:
         self._database = database
         self._seconds = seconds
+        self._now = now or steady_clock()
 
     def claim(self, key: str, fingerprint: str) -> KeptAnswer | None:
         """The answer there is; None when the request is to be done now. No other claims the key meanwhile.
@@ -84,7 +99,7 @@ class IdempotencyStore:
             KeyReused, Interrupted
         """
         with self._database.write() as connection:
-            now = time.time()
+            now = self._now()
             connection.execute("DELETE FROM idempotency WHERE created_at < ?", (now - self._seconds,))
             row = connection.execute("SELECT * FROM idempotency WHERE key = ?", (key,)).fetchone()
             if row is None:

@@ -100,7 +100,7 @@ class KeyStore:
         """Keep, to the minute and soon, when a key was last used."""
         now = time.time()
         with self._lock:
-            if now - self._last_uses.get(key_id, 0.0) < _LAST_USE_SECONDS:
+            if 0 <= now - self._last_uses.get(key_id, 0.0) < _LAST_USE_SECONDS:  # less: the clock was set back
                 return
             self._last_uses[key_id] = now
             self._unwritten.add(key_id)

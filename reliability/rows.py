@@ -14,6 +14,7 @@ from reliability import (
     adapters,
     backups,
     bodies,
+    clock,
     contract,
     damage,
     disk,
@@ -104,6 +105,10 @@ ROWS: dict[str, Row] = {
     "backup": Row(
         "archives taken while tenants write, restored; a tenant erased while it writes",
         backups.run, {"archives": 1, "tenants": 2}, {"archives": 12, "tenants": 4},
+    ),
+    "clock": Row(
+        "a wall clock that is set, and requests that are sent again meanwhile",
+        clock.run, {"jumps": 3}, {"jumps": 60},
     ),
     "disk": Row("a disk that is full, then refuses every write", disk.run, {"rounds": 1}, {"rounds": 20}),
 }  # fmt: skip

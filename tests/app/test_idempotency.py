@@ -18,6 +18,7 @@ from app.idempotency import (
     KeptAnswer,
     KeyReused,
     claiming,
+    steady_clock,
 )
 from app.jobs import JOB_MIGRATIONS, JobStore
 from ingest import Database
@@ -50,6 +51,15 @@ def test_a_key_is_forgotten_in_time(database: Database) -> None:
     assert store.claim("k", "this") is None
     store.keep("k", ANSWER)
     assert store.claim("k", "that") is None
+
+
+def test_a_clock_that_is_set_makes_no_key_forgotten() -> None:
+    wall, monotonic = [1000.0], [5.0]
+    now = steady_clock(lambda: wall[0], lambda: monotonic[0])
+    assert now() == 1000.0
+    wall[0] += 90_000.0
+    monotonic[0] += 2.0
+    assert now() == 1002.0
 
 
 def test_what_ended_before_anything_was_begun_is_done_again(database: Database) -> None:
