@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -95,8 +96,7 @@ def run(*, seed: int = 1, archives: int = 6, tenants: int = 3) -> Outcome:
             writers = [_Writer(*_tenant(server)) for _ in range(tenants)]
             with _writing(server, writers, chance):
                 for number in range(archives):
-                    wanted = _BEFORE + number * _BESIDE
-                    _until(lambda least=wanted: all(len(writer.answered) >= least for writer in writers))
+                    _until(partial(_have_written, writers, _BEFORE + number * _BESIDE))
                     only = writers[number % tenants] if number % 3 == 1 else None
                     began = time.monotonic()
                     archive = _by_command(server, Path(folder)) if number % 3 == 2 else _by_request(server, only)
@@ -202,6 +202,10 @@ def _writing(server: LocalServer, writers: list[_Writer], chance: random.Random)
         ended.set()
         for thread in threads:
             thread.join()
+
+
+def _have_written(writers: list[_Writer], requests: int) -> bool:
+    return all(writer.failed or len(writer.answered) >= requests for writer in writers)
 
 
 def _by_request(server: LocalServer, only: _Writer | None) -> bytes:
