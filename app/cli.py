@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-_SPINS = "1000"  # some 20 microseconds, about as long as falling asleep and waking up
+_SPINS = "20000"  # as long as the gaps within one answer, short beside a turn of the scheduler
 _PANELS = {
     "Service": {
         "serve": ("serving:serve", "Run the service."),
