@@ -39,6 +39,8 @@ _QUERIES = 200
 _NOISE = 0.15  # length of the noise against a vector's
 _WRITTEN_AT_ONCE = 10_000
 _EMBEDDED_AT_ONCE = 1000
+_SIZES = {True: (1000, 10_000), False: (1000, 10_000, 100_000, 1_000_000)}  # quick
+_TENANTS = {True: (1, 50), False: (1, 100, 1000)}
 
 
 class Measured:
@@ -247,14 +249,8 @@ def main() -> None:
     if len(real) <= _QUERIES:
         parser.error(f"more than {_QUERIES} vectors are needed: the last {_QUERIES} are the queries")
     real, queries = np.ascontiguousarray(real[:-_QUERIES]), real[-_QUERIES:]
-    sizes = (
-        given.sizes
-        if given.sizes is not None
-        else [1000, 10_000]
-        if given.quick
-        else [1000, 10_000, 100_000, 1_000_000]
-    )
-    many = given.tenants if given.tenants is not None else [1, 50] if given.quick else [1, 100, 1000]
+    sizes = given.sizes if given.sizes is not None else _SIZES[given.quick]
+    many = given.tenants if given.tenants is not None else _TENANTS[given.quick]
     result: dict[str, Any] = {"sizes": {}, "tenants": {}}
     VectorIndex(real.shape[1], StoredVectors(np.arange(9), real[:9], {"d": range(9)})).search(queries[0], 1)  # warm
     rows = []

@@ -17,6 +17,7 @@ import httpx
 
 from app.local_server import LocalServer
 from reliability.outcome import Outcome
+from reliability.raw_http import answered
 
 _PATIENCE_S = 30.0
 _MIB = 1024**2
@@ -70,7 +71,7 @@ def _chunks_without_end(server: LocalServer, outcome: Outcome) -> None:
             for _ in range(1024):
                 connection.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
                 sent += 65536
-        status = _status(connection)
+        status = answered(connection)
     outcome.check(status in {b"413", b""}, f"chunks without end: {status!r}")
     outcome.check(sent <= 64 * _MIB, f"chunks without end: {sent} bytes were taken")
 
@@ -83,7 +84,7 @@ def _slow(server: LocalServer, outcome: Outcome, connections: int) -> None:
         for each in slow:
             each.sendall(b'{"documents"')
         _probe(server, outcome, "slow_livez_s")
-        ended = [_status(each) for each in slow]
+        ended = [answered(each) for each in slow]
     outcome.check(ended == [b"408"] * connections, f"slow bodies: {set(ended)}")
 
 
@@ -111,7 +112,7 @@ def _send(server: LocalServer, head: str, body: bytes) -> bytes:
     with _connection(server, head) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(body)
-        return _status(connection)
+        return answered(connection)
 
 
 @contextlib.contextmanager
@@ -126,17 +127,6 @@ def _connection(server: LocalServer, head: str, request: str = "POST /ingest") -
         ]
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         yield connection
-
-
-def _status(connection: socket.socket) -> bytes:
-    """The status of the response; empty where the connection ended without one."""
-    try:
-        found = re.match(rb"HTTP/1.1 (\d+)", connection.recv(65536))
-    except ConnectionError:
-        return b""
-    except TimeoutError:
-        return b"none in time"
-    return found[1] if found else b""
 
 
 def _memory_mib(server: LocalServer) -> float:

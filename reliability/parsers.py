@@ -28,6 +28,7 @@ from ingest.errors import UnreadableDocument
 from ingest.parsing import ParsedDocument, ParserProcess
 from ingest.splitting import Method, SplitConfig, split
 from reliability.outcome import Outcome
+from reliability.raw_http import answered
 from reliability.samples import CHANGES, Change, mutated, samples
 
 _PARSE_SECONDS = 20.0
@@ -312,11 +313,4 @@ def _answered(server: LocalServer, key: str, request: str, body: bytes, headers:
         lines.append(b"Content-Type: application/json")
     lines += [name.encode() + b": " + value for name, value in headers]
     with socket.create_connection((where.hostname, where.port), timeout=_PATIENCE_S) as connection:
-        try:
-            connection.sendall(b"\r\n".join([*lines, b"", body]))
-            found = re.match(rb"HTTP/1.1 (\d+)", connection.recv(65536))
-        except ConnectionError:
-            return b""
-        except TimeoutError:
-            return b"none in time"
-    return found[1] if found else b""
+        return answered(connection, b"\r\n".join([*lines, b"", body]))
