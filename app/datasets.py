@@ -223,8 +223,8 @@ _UNKNOWN = "There is no such data set."
 
 def _get(connection: sqlite3.Connection, id_or_name: str) -> Dataset | None:
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM datasets WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC",  # noqa: S608
-        (id_or_name,),
+        f"SELECT {_COLUMNS} FROM datasets WHERE id = ? OR name = ? ORDER BY id = ? DESC",  # noqa: S608
+        (id_or_name,) * 3,
     ).fetchone()
     return _dataset(row) if row else None
 

@@ -54,8 +54,8 @@ _COLUMNS = """
     id, kind, state, error, created_at, started_at, ended_at,
     (SELECT coalesce(sum(done), 0) FROM job_documents WHERE job_id = id) AS done,
     (SELECT count(*) FROM job_documents WHERE job_id = id) AS total,
-    (SELECT coalesce(sum(bytes), 0) FROM job_documents WHERE job_id = id AND done) AS bytes_done,
-    (SELECT coalesce(sum(bytes), 0) FROM job_documents WHERE job_id = id) AS bytes
+    (SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM job_documents WHERE job_id = id AND done = 1) AS bytes_done,
+    (SELECT CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM job_documents WHERE job_id = id) AS bytes
 """
 
 
@@ -136,15 +136,13 @@ class JobStore:
 
     def page(self, limit: int, offset: int, state: JobState | None = None) -> tuple[list[Job], int]:
         """A page of the jobs, the newest first, and how many there are in all."""
+        where, wanted = ("", ()) if state is None else ("WHERE state = ?", (state,))
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE ?1 IS NULL OR state = ?1 "  # noqa: S608 - constant columns
-                "ORDER BY number DESC LIMIT ?2 OFFSET ?3",
-                (state, limit, offset),
+                f"SELECT {_COLUMNS} FROM jobs {where} ORDER BY number DESC LIMIT ? OFFSET ?",  # noqa: S608 - constants
+                (*wanted, limit, offset),
             ).fetchall()
-            total = connection.execute("SELECT count(*) FROM jobs WHERE ?1 IS NULL OR state = ?1", (state,)).fetchone()[
-                0
-            ]
+            total = connection.execute(f"SELECT count(*) FROM jobs {where}", wanted).fetchone()[0]  # noqa: S608
         return [Job(**row) for row in rows], int(total)
 
     def documents(self, job_id: str) -> list[str]:
@@ -170,7 +168,7 @@ class JobStore:
             rows = connection.execute(
                 """
                 SELECT job_id, kind, document_id, bytes, attempts FROM jobs JOIN job_documents ON job_id = id
-                WHERE state IN ('queued', 'running') AND NOT done ORDER BY number, position LIMIT ?
+                WHERE state IN ('queued', 'running') AND done = 0 ORDER BY number, position LIMIT ?
                 """,
                 (limit,),
             ).fetchall()
@@ -186,7 +184,7 @@ class JobStore:
             row = connection.execute(
                 """
                 SELECT count(*) AS n FROM jobs JOIN job_documents ON job_id = id
-                WHERE state IN ('queued', 'running') AND NOT done
+                WHERE state IN ('queued', 'running') AND done = 0
                 """
             ).fetchone()
         return int(row["n"])
@@ -214,7 +212,8 @@ class JobStore:
         """Note that this process ends in order: the ``(job id, document id)`` it had begun are not to blame."""
         with self._database.write() as connection:
             connection.executemany(
-                "UPDATE job_documents SET attempts = max(0, attempts - 1) WHERE job_id = ? AND document_id = ?",
+                "UPDATE job_documents SET attempts = attempts - 1 "
+                "WHERE job_id = ? AND document_id = ? AND attempts > 0",
                 list(begun),
             )
 
@@ -231,7 +230,7 @@ class JobStore:
                 "UPDATE job_documents SET done = 1 WHERE job_id = ? AND document_id = ?",
                 [(job_id, document_id) for document_id in document_ids],
             )
-            left = connection.execute("SELECT 1 FROM job_documents WHERE job_id = ? AND NOT done", (job_id,)).fetchone()
+            left = connection.execute("SELECT 1 FROM job_documents WHERE job_id = ? AND done = 0", (job_id,)).fetchone()
             if left is None:
                 _end(connection, job_id, "failed" if error else "succeeded", error)
 
@@ -255,7 +254,7 @@ class JobStore:
         if not _end(connection, job_id, "cancelled", None):
             return None
         kind = connection.execute("SELECT kind FROM jobs WHERE id = ?", (job_id,)).fetchone()["kind"]
-        rows = connection.execute("SELECT document_id FROM job_documents WHERE job_id = ? AND NOT done", (job_id,))
+        rows = connection.execute("SELECT document_id FROM job_documents WHERE job_id = ? AND done = 0", (job_id,))
         undone = [row["document_id"] for row in rows]
         waiting = {document_id: _waiting(connection, document_id) for document_id in undone}
         return Cancelled(
@@ -275,7 +274,7 @@ class JobStore:
         """The unfinished job that is to replace a document's content."""
         row = connection.execute(
             "SELECT id FROM jobs JOIN job_documents ON job_id = id WHERE document_id = ? AND kind = 'replace' "
-            "AND state IN ('queued', 'running') AND NOT done",
+            "AND state IN ('queued', 'running') AND done = 0",
             (document_id,),
         ).fetchone()
         return str(row["id"]) if row else None
@@ -307,7 +306,7 @@ class Backlog:
 
 def _waiting(connection: sqlite3.Connection, document_id: str) -> set[str]:
     rows = connection.execute(
-        "SELECT DISTINCT kind FROM jobs JOIN job_documents ON job_id = id WHERE document_id = ? AND NOT done "
+        "SELECT DISTINCT kind FROM jobs JOIN job_documents ON job_id = id WHERE document_id = ? AND done = 0 "
         "AND state IN ('queued', 'running')",
         (document_id,),
     )

@@ -142,7 +142,9 @@ class KeyStore:
     def of(self, owner: str | None) -> list[KeyRecord]:
         """The owner's keys, revoked ones too, oldest first."""
         with self._database.read() as connection:
-            rows = connection.execute("SELECT * FROM keys WHERE tenant_id IS ? ORDER BY created_at, id", (owner,))
+            rows = connection.execute(
+                "SELECT * FROM keys WHERE tenant_id IS NOT DISTINCT FROM ? ORDER BY created_at, id", (owner,)
+            )
             return [_record(row) for row in rows]
 
     def add(self, owner: str | None, terms: KeyTerms = KeyTerms(), key: str | None = None) -> tuple[str, str]:
@@ -189,7 +191,9 @@ class KeyStore:
     def set_environment_key(self, owner: str | None, key: str) -> None:
         """Accept the key that the environment gives for this owner, instead of the one it gave before."""
         with self._database.write() as connection:
-            connection.execute("DELETE FROM keys WHERE from_environment AND tenant_id IS ?", (owner,))
+            connection.execute(
+                "DELETE FROM keys WHERE from_environment = 1 AND tenant_id IS NOT DISTINCT FROM ?", (owner,)
+            )
             connection.execute("DELETE FROM keys WHERE sha256 = ?", (_hash(key),))
             insert_key(connection, owner, key, KeyTerms(name="environment"), from_environment=True)
 
@@ -213,7 +217,7 @@ def insert_key(
         "INSERT INTO keys (id, tenant_id, sha256, from_environment, created_at, name, scopes, collections, expires_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            key_id, owner, _hash(key), from_environment, time.time(), terms.name, json.dumps(terms.scopes),
+            key_id, owner, _hash(key), int(from_environment), time.time(), terms.name, json.dumps(terms.scopes),
             None if terms.collections is None else json.dumps(terms.collections), terms.expires_at,
         ),
     )  # fmt: skip
@@ -222,7 +226,7 @@ def insert_key(
 
 def _live(connection: sqlite3.Connection, owner: str | None, key_id: str) -> KeyRecord:
     row = connection.execute(
-        "SELECT * FROM keys WHERE id = ? AND tenant_id IS ? AND revoked_at IS NULL", (key_id, owner)
+        "SELECT * FROM keys WHERE id = ? AND tenant_id IS NOT DISTINCT FROM ? AND revoked_at IS NULL", (key_id, owner)
     ).fetchone()
     if row is None:
         raise UnknownKey

@@ -134,9 +134,10 @@ class TaskStore:
         """Tasks of a kind, the newest first; ``after``: those that are older than this job's."""
         with self._database.read() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM tasks JOIN jobs ON id = job_id WHERE tasks.kind = ?1 AND "  # noqa: S608
-                "(?2 IS NULL OR number < (SELECT number FROM jobs WHERE id = ?2)) ORDER BY number DESC LIMIT ?3",
-                (kind, after, limit),
+                f"SELECT {_COLUMNS} FROM tasks JOIN jobs ON id = job_id WHERE tasks.kind = ? AND "  # noqa: S608
+                "(CAST(? AS TEXT) IS NULL OR number < (SELECT number FROM jobs WHERE id = ?)) "
+                "ORDER BY number DESC LIMIT ?",
+                (kind, after, after, limit),
             ).fetchall()
         return [_task(row) for row in rows]
 
@@ -145,9 +146,9 @@ class TaskStore:
         with self._database.read() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM tasks JOIN jobs ON id = job_id "  # noqa: S608 - constant columns
-                "WHERE state IN ('queued', 'running') AND tasks.kind IN (SELECT value FROM json_each(?)) "
+                f"WHERE state IN ('queued', 'running') AND tasks.kind IN ({', '.join('?' * len(kinds))}) "
                 "ORDER BY number LIMIT 1",
-                (json.dumps(list(kinds)),),
+                tuple(kinds),
             ).fetchone()
         return _task(row) if row else None
 
@@ -169,8 +170,8 @@ class TaskStore:
         """Note that this process stops in order, before the task's end: it is not to blame."""
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE tasks SET attempts = max(0, attempts - 1), seconds = seconds + ?, eta_seconds = NULL "
-                "WHERE job_id = ?",
+                "UPDATE tasks SET attempts = CASE attempts WHEN 0 THEN 0 ELSE attempts - 1 END, seconds = seconds + ?, "
+                "eta_seconds = NULL WHERE job_id = ?",
                 (seconds, job_id),
             )
 
@@ -192,7 +193,11 @@ class TaskStore:
                 (stage, done, total, eta_seconds, loss, job_id),
             )
             if loss is not None and done is not None:
-                connection.execute("INSERT OR REPLACE INTO task_losses VALUES (?, ?, ?)", (job_id, done, loss))
+                connection.execute(
+                    "INSERT INTO task_losses (job_id, step, loss) VALUES (?, ?, ?) "
+                    "ON CONFLICT (job_id, step) DO UPDATE SET loss = excluded.loss",
+                    (job_id, done, loss),
+                )
 
     def warn(self, job_id: str, warnings: list[str]) -> None:
         """Keep what a person should know, instead of what was kept before."""

@@ -91,12 +91,15 @@ class TemplateStore:
             if connection.execute("SELECT count(*) FROM templates").fetchone()[0] >= MOST_VERSIONS:
                 raise TooManyTemplates(f"{MOST_VERSIONS} template versions are the limit; delete templates first.")
             number = connection.execute(
-                "INSERT INTO template_numbers VALUES (?, 1) "
-                "ON CONFLICT (name) DO UPDATE SET last_version = last_version + 1 RETURNING last_version",
+                "INSERT INTO template_numbers (name, last_version) VALUES (?, 1) ON CONFLICT (name) "
+                "DO UPDATE SET last_version = template_numbers.last_version + 1 RETURNING last_version",
                 (name,),
             ).fetchone()[0]
             stored = StoredTemplate(name, number, template, time.time())
-            connection.execute("INSERT INTO templates VALUES (?, ?, ?, ?)", (name, number, body, stored.created_at))
+            connection.execute(
+                "INSERT INTO templates (name, version, body, created_at) VALUES (?, ?, ?, ?)",
+                (name, number, body, stored.created_at),
+            )
         return stored
 
     def select(self, wanted: str | None) -> StoredTemplate:
@@ -141,7 +144,11 @@ class TemplateStore:
         with self._database.write() as connection:
             if name != BUILTIN and _latest(connection, name) is None:
                 raise UnknownTemplate("There is no such template; GET /templates lists those there are.")
-            connection.execute("INSERT OR REPLACE INTO template_default VALUES (1, ?)", (name,))
+            connection.execute(
+                "INSERT INTO template_default (one, name) VALUES (1, ?) "
+                "ON CONFLICT (one) DO UPDATE SET name = excluded.name",
+                (name,),
+            )
 
     def remove(self, name: str) -> None:
         """Delete a template with all its versions; a default that named it becomes the built-in one.

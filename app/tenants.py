@@ -3,7 +3,6 @@ is here."""
 
 from __future__ import annotations
 
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable
@@ -80,12 +79,12 @@ class TenantDirectory:
         tenant = Tenant(uuid.uuid4().hex, name, time.time())
         key = key or new_key()
         with self._database.write() as connection:
-            try:
-                connection.execute(
-                    "INSERT INTO tenants (id, name, created_at) VALUES (?, ?, ?)", (tenant.id, name, tenant.created_at)
-                )
-            except sqlite3.IntegrityError as error:
-                raise TenantExists(f"There is a tenant named {name!r} already.") from error
+            made = connection.execute(
+                "INSERT INTO tenants (id, name, created_at) VALUES (?, ?, ?) ON CONFLICT (name) DO NOTHING",
+                (tenant.id, name, tenant.created_at),
+            )
+            if made.rowcount == 0:
+                raise TenantExists(f"There is a tenant named {name!r} already.")
             insert_key(connection, tenant.id, key)
         return tenant, key
 
@@ -99,7 +98,7 @@ class TenantDirectory:
     def mark_unfinished(self, tenant_id: str) -> None:
         """Note that a tenant has jobs to do, so that a restart opens it."""
         with self._database.write() as connection:
-            connection.execute("INSERT OR IGNORE INTO unfinished VALUES (?)", (tenant_id,))
+            connection.execute("INSERT INTO unfinished (tenant_id) VALUES (?) ON CONFLICT DO NOTHING", (tenant_id,))
 
     def mark_finished(self, tenant_id: str) -> None:
         with self._database.write() as connection:

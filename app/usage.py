@@ -31,6 +31,7 @@ USAGE_MIGRATIONS = [
     );
     """
 ]
+_COLUMNS = "day, requests, questions, prompt_tokens, completion_tokens, training_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,10 @@ class UsageStore:
         """The last days on which there was any use, newest first."""
         self.write_waiting()
         with self._database.read() as connection:
-            rows = connection.execute("SELECT * FROM usage ORDER BY day DESC LIMIT ?", (most,)).fetchall()
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM usage ORDER BY day DESC LIMIT ?",  # noqa: S608 - constant columns
+                (most,),
+            ).fetchall()
         return [DayUsage(**row) for row in rows]
 
     def write_waiting(self) -> bool:
@@ -130,7 +134,7 @@ class UsageStore:
 
     def _stored(self, day: str) -> DayUsage:
         with self._database.read() as connection:
-            row = connection.execute("SELECT * FROM usage WHERE day = ?", (day,)).fetchone()
+            row = connection.execute(f"SELECT {_COLUMNS} FROM usage WHERE day = ?", (day,)).fetchone()  # noqa: S608
         return DayUsage(**row) if row else _empty(day)
 
 
@@ -157,9 +161,13 @@ def _plus(one: DayUsage, other: DayUsage, times: int = 1) -> DayUsage:
 def _write(connection: sqlite3.Connection, counts: DayUsage) -> None:
     connection.execute(
         """
-        INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (day) DO UPDATE SET
-            requests = requests + ?2, questions = questions + ?3, prompt_tokens = prompt_tokens + ?4,
-            completion_tokens = completion_tokens + ?5, training_seconds = training_seconds + ?6
+        INSERT INTO usage (day, requests, questions, prompt_tokens, completion_tokens, training_seconds)
+        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (day) DO UPDATE SET
+            requests = usage.requests + excluded.requests,
+            questions = usage.questions + excluded.questions,
+            prompt_tokens = usage.prompt_tokens + excluded.prompt_tokens,
+            completion_tokens = usage.completion_tokens + excluded.completion_tokens,
+            training_seconds = usage.training_seconds + excluded.training_seconds
         """,
         (
             counts.day, counts.requests, counts.questions, counts.prompt_tokens, counts.completion_tokens,

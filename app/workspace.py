@@ -135,7 +135,7 @@ class Workspace:
             row = connection.execute("SELECT tenant_id FROM owner").fetchone()
         if row is None:
             with self.database.write() as connection:
-                connection.execute("INSERT INTO owner VALUES (1, ?)", (self.tenant_id,))
+                connection.execute("INSERT INTO owner (one, tenant_id) VALUES (1, ?)", (self.tenant_id,))
         elif row["tenant_id"] != self.tenant_id:
             self.database.close()
             raise DamagedData("the database in this tenant's folder is of another tenant: restore a backup")

@@ -217,7 +217,9 @@ class AnswerStore:
             if kept is None:
                 raise UnknownAnswer
             connection.execute(
-                "INSERT OR REPLACE INTO feedback VALUES (?, ?, ?, ?)", (kept["number"], rating, correction, time.time())
+                "INSERT INTO feedback (answer, rating, correction, at) VALUES (?, ?, ?, ?) ON CONFLICT (answer) "
+                "DO UPDATE SET rating = excluded.rating, correction = excluded.correction, at = excluded.at",
+                (kept["number"], rating, correction, time.time()),
             )
         self._changed()
 
@@ -232,15 +234,17 @@ class AnswerStore:
         self, limit: int, offset: int, rating: int | None = None, adapter: str | None = None
     ) -> tuple[list[RatedAnswer], int]:
         """A page of the feedback, the newest first, and how much there is in all."""
-        where = "WHERE (?1 IS NULL OR rating = ?1) AND (?2 IS NULL OR adapter = ?2)"
+        wanted = {"rating": rating, "adapter": adapter}
+        asked = {column: value for column, value in wanted.items() if value is not None}
+        where = "WHERE " + " AND ".join(f"{column} = ?" for column in asked) if asked else ""
         with self._database.read() as connection:
             rows = connection.execute(
-                f"{_RATED} {where} ORDER BY f.at DESC, a.number DESC LIMIT ?3 OFFSET ?4",
-                (rating, adapter, limit, offset),
+                f"{_RATED} {where} ORDER BY f.at DESC, a.number DESC LIMIT ? OFFSET ?",
+                (*asked.values(), limit, offset),
             ).fetchall()
             total = connection.execute(
                 f"SELECT count(*) FROM feedback f JOIN answers a ON a.number = f.answer {where}",  # noqa: S608
-                (rating, adapter),
+                tuple(asked.values()),
             ).fetchone()[0]
             return [_rated(connection, row) for row in rows], int(total)
 
@@ -264,11 +268,12 @@ class AnswerStore:
         kept = self._retention
         connection.execute(
             "DELETE FROM answers WHERE number NOT IN (SELECT answer FROM feedback) AND "
-            "(at < ? OR number <= (SELECT max(number) FROM answers) - ?)",
+            "(at < ? OR number <= (SELECT number FROM answers ORDER BY number DESC LIMIT 1 OFFSET ?))",
             (time.time() - kept.days * _DAY_SECONDS, kept.answers),
         )
         connection.execute(
-            "DELETE FROM answers WHERE number IN (SELECT answer FROM feedback ORDER BY at DESC LIMIT -1 OFFSET ?)",
+            "DELETE FROM answers WHERE number IN (SELECT answer FROM feedback) AND number NOT IN "
+            "(SELECT answer FROM feedback ORDER BY at DESC LIMIT ?)",
             (kept.feedback,),
         )
 
@@ -284,43 +289,47 @@ def _insert(
     used = response.adapter
     cited = [_passage_of(response, i) for i in range(len(response.citations))]
     places = [(p, c.start, c.end, c.score) for p, c in zip(cited, response.citations, strict=True) if p is not None]
+    connection.execute("DELETE FROM answers WHERE request_id = ?", (response.request_id,))
     number = connection.execute(
         """
-        INSERT OR REPLACE INTO answers (
+        INSERT INTO answers (
             request_id, at, adapter, version, sha256, template, abstained, confidence, question, rewritten, answer,
             citations, arm
         )
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
         """,
         (
             response.request_id, at, used.name if used else None, used.version if used else None,
-            used.sha256 if used else None, response.template, response.abstained, response.confidence,
+            used.sha256 if used else None, response.template, int(response.abstained), response.confidence,
             *((request.question, response.rewritten_question, response.answer) if with_texts else (None,) * 3),
             json.dumps(places if with_texts else []), arm,
         ),
-    ).lastrowid  # fmt: skip
+    ).fetchone()[0]  # fmt: skip
     if not with_texts:
         return
     # One whose document is deleted by now was erased before it was kept.
+    kept = {
+        i: p for i, p in enumerate(response.passages) if p.document_id is None or _is_there(connection, p.document_id)
+    }
     connection.executemany(
         """
-        INSERT INTO answer_passages SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
-        WHERE ?3 IS NULL OR EXISTS (SELECT 1 FROM documents WHERE id = ?3)
+        INSERT INTO answer_passages (
+            answer, position, document_id, chunk_id, title, text, start, "end", page, section, score, cited
+        )
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         [
             (number, i, p.document_id, p.chunk_id, p.title, zlib.compress(p.text.encode()), p.start, p.end, p.page,
-             p.section, p.score, i in cited)
-            for i, p in enumerate(response.passages)
+             p.section, p.score, int(i in cited))
+            for i, p in kept.items()
         ],
     )  # fmt: skip
-    connection.execute(
-        """
-        UPDATE answers SET answer = NULL, citations = '[]' WHERE number = ?1 AND EXISTS (
-            SELECT 1 FROM json_each(answers.citations) WHERE json_extract(value, '$[0]') NOT IN
-                (SELECT position FROM answer_passages WHERE answer = ?1))
-        """,
-        (number,),
-    )
+    if any(place[0] not in kept for place in places):
+        connection.execute("UPDATE answers SET answer = NULL, citations = '[]' WHERE number = ?", (number,))
+
+
+def _is_there(connection: sqlite3.Connection, document_id: str) -> bool:
+    return connection.execute("SELECT 1 FROM documents WHERE id = ?", (document_id,)).fetchone() is not None
 
 
 def _passage_of(response: AskResponse, index: int) -> int | None:

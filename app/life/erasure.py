@@ -7,7 +7,6 @@ trained again is handed in.
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import threading
@@ -26,6 +25,7 @@ from app.tasks import TooManyTasks
 from ingest import Database, DatabaseClosed
 
 _log = logging.getLogger("lorebase.erasure")
+_ASKED_AT_ONCE = 500  # documents in one statement
 ERASURE_MIGRATIONS = [
     """
     CREATE TABLE erased_documents (
@@ -116,15 +116,18 @@ class Erasures:
     def among(self, documents: Collection[tuple[str, str | None]]) -> tuple[Erased, ...]:
         """Those of some documents, by id and hash of the content that counts, that are erased. Where the hash is not
         known any content of that document counts."""
-        asked, ids = set(documents), [document_id for document_id, _ in documents]
+        asked, ids = set(documents), sorted({document_id for document_id, _ in documents})
+        found: list[Erased] = []
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT number, document_id, sha256, cause, at FROM json_each(?) "
-                "JOIN erased_documents ON document_id = value ORDER BY number",
-                (json.dumps(list(dict.fromkeys(ids))),),
-            ).fetchall()
-        found = [Erased(*row) for row in rows]
-        return tuple(e for e in found if asked & {(e.document_id, e.sha256), (e.document_id, None)})
+            for first in range(0, len(ids), _ASKED_AT_ONCE):
+                some = ids[first : first + _ASKED_AT_ONCE]
+                rows = connection.execute(
+                    "SELECT number, document_id, sha256, cause, at FROM erased_documents "  # noqa: S608
+                    f"WHERE document_id IN ({', '.join('?' * len(some))})",
+                    some,
+                )
+                found += [Erased(*row) for row in rows]
+        return tuple(e for e in sorted(found) if asked & {(e.document_id, e.sha256), (e.document_id, None)})
 
     def of(self, version: AdapterVersion) -> tuple[Erased, ...]:
         """The erased documents that a version was trained on; empty: it is not tainted."""
@@ -232,7 +235,9 @@ class Erasures:
             self._registry.note(name, "retraining", version.version, f"without what was erased up to no. {erased}")
         with self._database.write() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO retrainings VALUES (?, ?, ?, ?)", (name, version.version, erased, time.time())
+                "INSERT INTO retrainings (adapter, version, erased, at) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (adapter, version) DO UPDATE SET erased = excluded.erased, at = excluded.at",
+                (name, version.version, erased, time.time()),
             )
         return True
 

@@ -127,15 +127,18 @@ class EvaluationStore:
         if connection.execute("SELECT count(*) FROM evaluations").fetchone()[0] >= MOST_EVALUATIONS:
             raise TooManyEvaluations(f"{MOST_EVALUATIONS} evaluations are the limit; delete old ones first.")
         number = connection.execute(
-            "INSERT INTO evaluations (id, job_id, kind, name, plan, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO evaluations (id, job_id, kind, name, plan, created_at) VALUES (?, ?, ?, ?, ?, ?) "
+            "RETURNING number",
             (evaluation_id, job_id, kind, name, json.dumps(asdict(plan)), time.time()),
-        ).lastrowid
+        ).fetchone()[0]
         for asked in sets:
             rows = [
                 (number, asked.name, i, json.dumps({**item.stored(), "passages": asked.passages}))
                 for i, item in enumerate(asked.items)
             ]
-            connection.executemany("INSERT INTO evaluation_items VALUES (?, ?, ?, ?)", rows)
+            connection.executemany(
+                "INSERT INTO evaluation_items (evaluation, set_name, position, item) VALUES (?, ?, ?, ?)", rows
+            )
 
     def get(self, evaluation_id: str) -> Evaluation | None:
         """One evaluation, or None."""
@@ -176,13 +179,13 @@ class EvaluationStore:
     def keep(self, evaluation: Evaluation, outcomes: Mapping[tuple[str, int, str], Asked]) -> None:
         """Keep what came. What was kept before stays."""
         with self._database.write() as connection:
+            there = connection.execute("SELECT 1 FROM evaluations WHERE number = ?", (evaluation.number,)).fetchone()
+            if there is None:  # deleted meanwhile
+                return
             connection.executemany(
-                "INSERT OR IGNORE INTO evaluation_outcomes SELECT ?, ?, ?, ?, ? "
-                "WHERE EXISTS (SELECT 1 FROM evaluations WHERE number = ?)",  # it may have been deleted meanwhile
-                [
-                    (evaluation.number, *place, json.dumps(asdict(asked)), evaluation.number)
-                    for place, asked in outcomes.items()
-                ],
+                "INSERT INTO evaluation_outcomes (evaluation, set_name, position, way, outcome) "
+                "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [(evaluation.number, *place, json.dumps(asdict(asked))) for place, asked in outcomes.items()],
             )
 
     def conclude(self, evaluation: Evaluation, result: Mapping[str, Any]) -> None:

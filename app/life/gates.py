@@ -51,7 +51,7 @@ class GateStore:
                 "INSERT INTO gates (adapter, version, evaluation_id, passed, promoted, reasons, at) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
-                    result.adapter, result.version, result.evaluation_id, result.passed, result.promoted,
+                    result.adapter, result.version, result.evaluation_id, int(result.passed), int(result.promoted),
                     json.dumps(result.reasons), result.at,
                 ),
             )  # fmt: skip
@@ -62,11 +62,12 @@ class GateStore:
 
     def decided(self, adapter: str | None = None) -> dict[tuple[str, int], GateResult]:
         """The last decision over each version, of one adapter or of all, by name and version."""
+        where, wanted = ("", ()) if adapter is None else ("WHERE adapter = ?", (adapter,))
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT * FROM gates WHERE number IN "
-                "(SELECT max(number) FROM gates WHERE ?1 IS NULL OR adapter = ?1 GROUP BY adapter, version)",
-                (adapter,),
+                "SELECT * FROM gates WHERE number IN "  # noqa: S608 - constants
+                f"(SELECT max(number) FROM gates {where} GROUP BY adapter, version)",
+                wanted,
             ).fetchall()
         return {(row["adapter"], row["version"]): _result(row) for row in rows}
 

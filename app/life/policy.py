@@ -59,6 +59,9 @@ class PolicyStore:
         """Change some decisions, keep the others; the new policy."""
         with self._database.write() as connection:
             policy = replace(self._policy, **decisions)
-            connection.execute("INSERT OR REPLACE INTO policy VALUES (1, ?)", (json.dumps(asdict(policy)),))
+            connection.execute(
+                "INSERT INTO policy (one, body) VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET body = excluded.body",
+                (json.dumps(asdict(policy)),),
+            )
         self._policy = policy
         return policy

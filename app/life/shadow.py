@@ -97,12 +97,16 @@ class ShadowRunner:
         same = exact_match(unseen.answer, [given.answer])
         f1 = f1_score(unseen.answer, [given.answer])
         with workspace.database.write() as connection:
-            number = connection.execute(
+            connection.execute(
                 "INSERT INTO shadow_answers (at, adapter, version, same, f1, abstained, confidence) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (time.time(), shadow.name, shadow.version, same, f1, unseen.abstained, unseen.confidence),
-            ).lastrowid
-            connection.execute("DELETE FROM shadow_answers WHERE number <= ?", ((number or 0) - _MOST_KEPT,))
+                (time.time(), shadow.name, shadow.version, int(same), f1, int(unseen.abstained), unseen.confidence),
+            )
+            connection.execute(
+                "DELETE FROM shadow_answers WHERE number <= "
+                "(SELECT number FROM shadow_answers ORDER BY number DESC LIMIT 1 OFFSET ?)",
+                (_MOST_KEPT,),
+            )
 
     async def _answer(
         self, workspace: Workspace, request: AskRequest, shadow: Selection, template: StoredTemplate

@@ -164,8 +164,8 @@ def _counts(connection: sqlite3.Connection, adapter: str, version: int, since: f
     row = connection.execute(
         """
         SELECT count(*) AS n, coalesce(sum(abstained), 0) AS abstained, avg(confidence) AS mean,
-               avg(confidence * confidence) AS squares, coalesce(sum(rating = 1), 0) AS good,
-               coalesce(sum(rating = -1), 0) AS bad
+               avg(confidence * confidence) AS squares, count(CASE rating WHEN 1 THEN 1 END) AS good,
+               count(CASE rating WHEN -1 THEN 1 END) AS bad
         FROM answers LEFT JOIN feedback ON feedback.answer = answers.number
         WHERE adapter = ? AND version = ? AND arm IS NOT NULL AND answers.at >= ? AND answers.at < ?
         """,
