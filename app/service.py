@@ -40,8 +40,9 @@ from app.metrics import Metrics
 from app.page_images import PageImages
 from app.preference_build import PreferenceBuilds
 from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
+from app.storage import FolderStorage, Storage
 from app.task_worker import TaskWorker
-from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
+from app.tenants import TenantDirectory
 from app.tracing import Tracing
 from app.training_jobs import Trainings
 from app.turns import Turns
@@ -102,10 +103,10 @@ class Service:
         self._resources.enter_context(lock_data_folder(settings.data))
         self.draining = threading.Event()
         sweep_staging(settings.data)
-        self._central = Database(settings.data / "lorebase.db", CENTRAL_MIGRATIONS)
+        self._storage: Storage = FolderStorage(settings.data)
         self._backing_up = threading.Lock()
         self._usage_writer = BackgroundWriter("usage-writer", 1.0)
-        self.directory = TenantDirectory(self._central, _default_limits(settings), self._usage_writer.wake)
+        self.directory = TenantDirectory(self._storage.central, _default_limits(settings), self._usage_writer.wake)
         self.new_keys = first_keys(self.directory, settings)
         self.engine = _engine_of(settings)
         self.metrics = Metrics(self.engine, lambda: self.readiness()[0])
@@ -136,6 +137,7 @@ class Service:
             self._open_workspace,
             settings.index_memory_mb * 1024**2,
             most_open=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_OF_A_TENANT,
+            erase=self._storage.erase_tenant,
         )
         self.workspaces.sweep()
         self.trainings = Trainings(settings, self.engine, self.wake_tasks)
@@ -180,7 +182,7 @@ class Service:
         if self.tracing is not None:
             self.tracing.close()
         self.directory.keys.write_waiting()
-        self.directory.close()
+        self._storage.close()
         self._resources.close()
 
     def readiness(self) -> tuple[bool, str]:
@@ -259,7 +261,7 @@ class Service:
         drop_unknown(self.settings.data, self.directory.keys)
         try:
             for _ in range(_FORGET_TRIES):
-                if self._central.forget_deleted():
+                if self._storage.central.forget_deleted():
                     return
                 time.sleep(0.05)
         except sqlite3.Error as error:
@@ -309,7 +311,7 @@ class Service:
         def pieces() -> Iterator[bytes]:
             try:
                 yield b""  # begun: from here on the block below is sure to be left
-                yield from backup(self.settings.data, self._central, self._database_of, only=only)
+                yield from backup(self.settings.data, self._storage.central, self._database_of, only=only)
             finally:
                 self._backing_up.release()
 
@@ -348,6 +350,7 @@ class Service:
             wake_usage_writer=self._usage_writer.wake,
             in_shadow=self._shadow.note,
             retrain=self._train_again,
+            open_database=self._storage.open_tenant,
         )
         workspace.erasures.settle()  # a crash may have fallen between an erasure and what follows from it
         return workspace

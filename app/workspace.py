@@ -17,27 +17,26 @@ from functools import partial
 from pathlib import Path
 
 from adapters import AdapterRef, AdapterRegistry, AdapterVersion, pinned_in
-from app.audit import AUDIT_MIGRATIONS, AuditLog
-from app.datasets import DATASET_MIGRATIONS, DatasetStore
-from app.idempotency import IDEMPOTENCY_MIGRATIONS, IdempotencyStore
+from app.audit import AuditLog
+from app.datasets import DatasetStore
+from app.idempotency import IdempotencyStore
 from app.ingestion import Ingestion
-from app.jobs import JOB_MIGRATIONS
-from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention
-from app.life.erasure import ERASURE_MIGRATIONS, Erasures
-from app.life.evaluations import EVALUATION_MIGRATIONS, EvaluationStore
-from app.life.gates import GATE_MIGRATIONS, GateStore
-from app.life.policy import POLICY_MIGRATIONS, PolicyStore
-from app.life.trials import TRIAL_MIGRATIONS, Trials
+from app.life.answers import AnswerStore, Retention
+from app.life.erasure import Erasures
+from app.life.evaluations import EvaluationStore
+from app.life.gates import GateStore
+from app.life.policy import PolicyStore
+from app.life.trials import Trials
 from app.limits import Limits
-from app.tasks import TASK_MIGRATIONS, TaskStore
-from app.templates import TEMPLATE_MIGRATIONS, TemplateStore
+from app.storage import open_in_folder
+from app.tasks import TaskStore
+from app.templates import TemplateStore
 from app.tenants import TenantDirectory
-from app.usage import USAGE_MIGRATIONS, UsageStore
-from ingest import DOCUMENT_MIGRATIONS, Corpus, DamagedData, Database, DatabaseClosed, RetrievalOptions
+from app.usage import UsageStore
+from ingest import Corpus, Database, DatabaseClosed, RetrievalOptions
 
 _log = logging.getLogger("lorebase.workspace")
 _ADAPTERS = "adapters"
-OWNER_MIGRATIONS = ["CREATE TABLE owner (one INTEGER PRIMARY KEY CHECK (one = 1), tenant_id TEXT NOT NULL)"]
 _ERASE_SECONDS = 10.0  # for those who are still writing to see that it is gone
 _CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
@@ -57,6 +56,7 @@ class Workspace:
         idempotency_seconds: how long a request is recognised when it is sent again.
         in_shadow: takes what is to be answered again, unseen: see `app.life.shadow`.
         retrain: queues a training like the one that made a version, without what was erased since.
+        open_database: opens the database of a tenant with a folder: see `app.storage`.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Workspace:
         idempotency_seconds: float = 86_400.0,
         resized: Callable[[], None] = lambda: None,
         retrain: Callable[[Workspace, str, AdapterVersion], None] = lambda *_: None,
+        open_database: Callable[[str, Path], Database] = open_in_folder,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
@@ -83,27 +84,7 @@ class Workspace:
         self.retrieval = retrieval
         self.in_shadow = in_shadow
         self.limits = limits
-        self.database = Database(
-            folder / "lorebase.db",
-            {
-                "documents": DOCUMENT_MIGRATIONS,
-                "jobs": JOB_MIGRATIONS,
-                "templates": TEMPLATE_MIGRATIONS,
-                "policy": POLICY_MIGRATIONS,
-                "answers": ANSWER_MIGRATIONS,
-                "tasks": TASK_MIGRATIONS,
-                "datasets": DATASET_MIGRATIONS,
-                "evaluations": EVALUATION_MIGRATIONS,
-                "gates": GATE_MIGRATIONS,
-                "trials": TRIAL_MIGRATIONS,
-                "usage": USAGE_MIGRATIONS,
-                "audit": AUDIT_MIGRATIONS,
-                "idempotency": IDEMPOTENCY_MIGRATIONS,
-                "erasure": ERASURE_MIGRATIONS,
-                "owner": OWNER_MIGRATIONS,
-            },
-        )
-        self._check_owner()
+        self.database = open_database(tenant_id, folder)
         self.corpus = make_corpus(self.database)
         self.adapters = AdapterRegistry(folder / _ADAPTERS, tenant_id)
         self.ingestion = open_ingestion(self.database, self.corpus)
@@ -128,17 +109,6 @@ class Workspace:
         self.answers = AnswerStore(
             self.database, retention, lambda: self.policy.current.keep_answers, wake_writer, answers_changed
         )
-
-    def _check_owner(self) -> None:
-        """Raise DamagedData when the database is of another tenant: its file was put into the wrong folder."""
-        with self.database.read() as connection:
-            row = connection.execute("SELECT tenant_id FROM owner").fetchone()
-        if row is None:
-            with self.database.write() as connection:
-                connection.execute("INSERT INTO owner (one, tenant_id) VALUES (1, ?)", (self.tenant_id,))
-        elif row["tenant_id"] != self.tenant_id:
-            self.database.close()
-            raise DamagedData("the database in this tenant's folder is of another tenant: restore a backup")
 
     def held_bytes(self) -> int:
         """About how much memory the index and the database's connections hold."""
@@ -167,6 +137,7 @@ class Workspaces:
         make: opens the workspace of a tenant id in a folder; given what to call when its size in memory changes.
         index_budget_bytes: what indexes and database connections may hold together.
         most_open: how many tenants may hold anything at once.
+        erase: deletes what a tenant owns outside of its folder.
     """
 
     def __init__(
@@ -176,6 +147,7 @@ class Workspaces:
         make: Callable[[str, Path, Callable[[], None]], Workspace],
         index_budget_bytes: int,
         most_open: int,
+        erase: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._folder = folder
         self._directory = directory
@@ -183,6 +155,7 @@ class Workspaces:
         self._budget = index_budget_bytes
         self._lock = threading.Lock()
         self._most_open = most_open
+        self._erase = erase
         self._open: OrderedDict[str, Workspace] = OrderedDict()
         self._held: OrderedDict[str, int] = OrderedDict()  # bytes, least recently used first
         self._total = 0
@@ -212,6 +185,7 @@ class Workspaces:
             self._total -= self._held.pop(tenant_id, 0)
         if workspace is not None:  # nobody else is kept waiting: the tenant cannot be opened again
             workspace.close()
+        self._erase(tenant_id)
         _erase(self._folder / tenant_id)
         return True
 
