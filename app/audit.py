@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from ingest import Database
+from ingest import Connection, Database, Row
 
 AUDIT_MIGRATIONS = [
     """
@@ -145,7 +144,7 @@ class AuditLog:
             return verify(connection)
 
 
-def verify(connection: sqlite3.Connection) -> Verdict:
+def verify(connection: Connection) -> Verdict:
     """`AuditLog.verify` of an open database."""
     before, entries = BEGINNING, 0
     for row in connection.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY number"):  # noqa: S608 - constant columns
@@ -164,7 +163,7 @@ def _text(ids: Mapping[str, str]) -> str:
     return json.dumps(dict(sorted(ids.items())))
 
 
-def _entry(row: sqlite3.Row) -> AuditEntry:
+def _entry(row: Row) -> AuditEntry:
     return AuditEntry(
         row["key_id"], row["action"], json.loads(row["object"]), row["status"], row["request_id"], row["at"],
         row["number"], row["sha256"],

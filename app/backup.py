@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import IO, Any
 
-from ingest import Database, DatabaseClosed
+from ingest import DatabaseClosed, SqliteDatabase
 
 DATABASE = "lorebase.db"
 TENANTS = "tenants"
@@ -35,7 +35,7 @@ _LEFT_OUT = frozenset({"index", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"})
 _MEMBER = re.compile(rf"{re.escape(DATABASE)}|{TENANTS}/[0-9a-f]{{32}}(/[\w-][\w.-]*)+")
 _ATTEMPTS = 20
 
-OpenTenant = Callable[[str], AbstractContextManager[Database | None]]
+OpenTenant = Callable[[str], AbstractContextManager[SqliteDatabase | None]]
 """A tenant's database by id, open within the block; None for one that was never used, or is gone."""
 Report = Callable[[int, int], None]
 """Told tenants done and tenants in all."""
@@ -47,7 +47,7 @@ class InvalidBackup(Exception):
 
 def backup(
     data: Path,
-    central: Database,
+    central: SqliteDatabase,
     open_tenant: OpenTenant,
     report: Report = lambda *_: None,
     only: str | None = None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sqlite3
 import time
 import zlib
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from adapters.training import TrainingExample, dump_examples, load_examples
-from ingest import Database
+from ingest import Connection, Database, Row
 
 DATASET_MIGRATIONS = [
     """
@@ -221,7 +220,7 @@ class DatasetStore:
 _UNKNOWN = "There is no such data set."
 
 
-def _get(connection: sqlite3.Connection, id_or_name: str) -> Dataset | None:
+def _get(connection: Connection, id_or_name: str) -> Dataset | None:
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM datasets WHERE id = ? OR name = ? ORDER BY id = ? DESC",  # noqa: S608
         (id_or_name,) * 3,
@@ -235,13 +234,13 @@ def _known(dataset: Dataset | None) -> Dataset:
     return dataset
 
 
-def _dataset(row: sqlite3.Row) -> Dataset:
+def _dataset(row: Row) -> Dataset:
     fields: dict[str, Any] = dict(row)
     sources = tuple(DatasetSource(of, sha256, tuple(which)) for of, sha256, which in json.loads(fields["sources"]))
     return Dataset(**{**fields, "warnings": json.loads(fields["warnings"]), "sources": sources})
 
 
-def _note_sources(connection: sqlite3.Connection, dataset: Dataset, further: Iterable[DatasetSource]) -> None:
+def _note_sources(connection: Connection, dataset: Dataset, further: Iterable[DatasetSource]) -> None:
     joined: dict[tuple[str, str], set[int]] = {}
     for each in (*dataset.sources, *further):
         joined.setdefault((each.document_id, each.sha256), set()).update(each.examples)

@@ -7,14 +7,13 @@ then named: the job's row and the key's are of one transaction. Knows rows; `app
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from ingest import Database
+from ingest import Connection, Database
 
 IDEMPOTENCY_MIGRATIONS = [
     """
@@ -64,7 +63,7 @@ def claiming(key: str) -> Iterator[None]:
         _claimed.reset(token)
 
 
-def note_job(connection: sqlite3.Connection, job_id: str) -> None:
+def note_job(connection: Connection, job_id: str) -> None:
     """Keep, inside the transaction that adds a job, that it was begun for the key of the request at hand, if any."""
     if (key := _claimed.get()) is not None:
         connection.execute("UPDATE idempotency SET job_id = ? WHERE key = ?", (job_id, key))

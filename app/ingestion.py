@@ -6,7 +6,6 @@ jobs and the corpus, and in which order their rows change; knows no HTTP.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from app.limits import Limits, QuotaExceeded
 from app.tenants import TenantDirectory
 from ingest import (
     AddedDocument,
+    Connection,
     Corpus,
     Database,
     NewDocument,
@@ -276,7 +276,7 @@ class Ingestion:
         self.jobs.leave(list(self._begun))
 
     @contextmanager
-    def _accepting(self, max_pending: int) -> Iterator[tuple[sqlite3.Connection, Callable[[int], None]]]:
+    def _accepting(self, max_pending: int) -> Iterator[tuple[Connection, Callable[[int], None]]]:
         """A write transaction that adds documents to do, and what takes room for so many or raises TooManyPending."""
         with self._unfinished:
             pending = self.jobs.pending()
@@ -301,7 +301,7 @@ class Ingestion:
                 yield connection, take
             self._backlog.note(self._tenant_id, pending + taken)
 
-    def _refuse_over_quota(self, connection: sqlite3.Connection) -> None:
+    def _refuse_over_quota(self, connection: Connection) -> None:
         """Raise QuotaExceeded when the open transaction would leave the tenant more than it may have."""
         limits = self._limits()
         if limits.documents is None and limits.bytes is None:

@@ -6,7 +6,6 @@ states; who works them off is `app.job_worker`.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 import uuid
@@ -16,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from app.audit import note
 from app.idempotency import note_job
-from ingest import Database
+from ingest import Connection, Database
 
 JobKind = Literal["ingest", "replace", "train", "build_dataset", "judge_answers", "evaluate", "gate"]
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -110,7 +109,7 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, connection: sqlite3.Connection, documents: Mapping[str, int], kind: JobKind = "ingest") -> str:
+    def add(self, connection: Connection, documents: Mapping[str, int], kind: JobKind = "ingest") -> str:
         """Queue a job inside the caller's transaction; its id.
 
         Args:
@@ -240,7 +239,7 @@ class JobStore:
             row = connection.execute("SELECT 1 FROM jobs WHERE state IN ('queued', 'running') LIMIT 1").fetchone()
         return row is not None
 
-    def succeed(self, connection: sqlite3.Connection, job_id: str) -> None:
+    def succeed(self, connection: Connection, job_id: str) -> None:
         """End, inside the caller's transaction, a job of which nothing is left to do."""
         _end(connection, job_id, "succeeded", None)
 
@@ -249,7 +248,7 @@ class JobStore:
         with self._database.write() as connection:
             _end(connection, job_id, "failed", error)
 
-    def cancel(self, connection: sqlite3.Connection, job_id: str) -> Cancelled | None:
+    def cancel(self, connection: Connection, job_id: str) -> Cancelled | None:
         """End a job inside the caller's transaction; None when it had ended before."""
         if not _end(connection, job_id, "cancelled", None):
             return None
@@ -264,13 +263,13 @@ class JobStore:
             replaced=[document_id for document_id, kinds in waiting.items() if kinds == {"replace"}],
         )
 
-    def supersede(self, connection: sqlite3.Connection, document_id: str) -> None:
+    def supersede(self, connection: Connection, document_id: str) -> None:
         """End, inside the caller's transaction, the job that was to replace a document's content."""
         job_id = self.replacing(connection, document_id)
         if job_id is not None:
             _end(connection, job_id, "cancelled", "Newer content for the same document came before this was done.")
 
-    def replacing(self, connection: sqlite3.Connection, document_id: str) -> str | None:
+    def replacing(self, connection: Connection, document_id: str) -> str | None:
         """The unfinished job that is to replace a document's content."""
         row = connection.execute(
             "SELECT id FROM jobs JOIN job_documents ON job_id = id WHERE document_id = ? AND kind = 'replace' "
@@ -304,7 +303,7 @@ class Backlog:
             self._pending.pop(tenant_id, None)
 
 
-def _waiting(connection: sqlite3.Connection, document_id: str) -> set[str]:
+def _waiting(connection: Connection, document_id: str) -> set[str]:
     rows = connection.execute(
         "SELECT DISTINCT kind FROM jobs JOIN job_documents ON job_id = id WHERE document_id = ? AND done = 0 "
         "AND state IN ('queued', 'running')",
@@ -313,7 +312,7 @@ def _waiting(connection: sqlite3.Connection, document_id: str) -> set[str]:
     return {row["kind"] for row in rows}
 
 
-def _end(connection: sqlite3.Connection, job_id: str, state: JobState, error: str | None) -> bool:
+def _end(connection: Connection, job_id: str, state: JobState, error: str | None) -> bool:
     ended = connection.execute(
         "UPDATE jobs SET state = ?, error = ?, ended_at = ? WHERE id = ? AND state IN ('queued', 'running')",
         (state, error, time.time(), job_id),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.scopes import OPERATOR, Scope, TenantScope, spread
-from ingest import Database, DatabaseClosed
+from ingest import Connection, Database, DatabaseClosed, Row
 
 KEY_COLUMNS = """
 ALTER TABLE keys ADD COLUMN name TEXT NOT NULL DEFAULT '';
@@ -204,7 +204,7 @@ def new_key() -> str:
 
 
 def insert_key(
-    connection: sqlite3.Connection,
+    connection: Connection,
     owner: str | None,
     key: str,
     terms: KeyTerms = KeyTerms(),
@@ -224,7 +224,7 @@ def insert_key(
     return key_id
 
 
-def _live(connection: sqlite3.Connection, owner: str | None, key_id: str) -> KeyRecord:
+def _live(connection: Connection, owner: str | None, key_id: str) -> KeyRecord:
     row = connection.execute(
         "SELECT * FROM keys WHERE id = ? AND tenant_id IS NOT DISTINCT FROM ? AND revoked_at IS NULL", (key_id, owner)
     ).fetchone()
@@ -233,7 +233,7 @@ def _live(connection: sqlite3.Connection, owner: str | None, key_id: str) -> Key
     return _record(row)
 
 
-def _record(row: sqlite3.Row) -> KeyRecord:
+def _record(row: Row) -> KeyRecord:
     collections: Sequence[str] | None = None if row["collections"] is None else json.loads(row["collections"])
     terms = KeyTerms(
         row["name"],

@@ -25,6 +25,7 @@ from ingest import (
     NewDocument,
     ParserProcess,
     RetrievalOptions,
+    SqliteDatabase,
     embedded_text,
 )
 
@@ -73,7 +74,7 @@ def ranking_data(
     examples: list[RankingExample] = []
     cases: list[RankingCase] = []
     for number, asked in enumerate(read, start=1):
-        database = Database(folder / f"set-{number}.db", {"documents": DOCUMENT_MIGRATIONS})
+        database = SqliteDatabase(folder / f"set-{number}.db", {"documents": DOCUMENT_MIGRATIONS})
         try:
             miner = _Miner(Corpus(database, embedder), database, negatives)
             miner.ingest(asked, report)

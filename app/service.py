@@ -40,7 +40,7 @@ from app.metrics import Metrics
 from app.page_images import PageImages
 from app.preference_build import PreferenceBuilds
 from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
-from app.storage import FolderStorage, Storage
+from app.storage import FolderStorage
 from app.task_worker import TaskWorker
 from app.tenants import TenantDirectory
 from app.tracing import Tracing
@@ -52,7 +52,6 @@ from ingest import (
     Corpus,
     CrossEncoderReranker,
     DamagedData,
-    Database,
     DatabaseClosed,
     Embedder,
     IndexOptions,
@@ -62,6 +61,7 @@ from ingest import (
     Reranker,
     RetrievalOptions,
     SplitConfig,
+    SqliteDatabase,
     make_embedder,
     openvino_hidden_states,
     openvino_is_there,
@@ -103,7 +103,7 @@ class Service:
         self._resources.enter_context(lock_data_folder(settings.data))
         self.draining = threading.Event()
         sweep_staging(settings.data)
-        self._storage: Storage = FolderStorage(settings.data)
+        self._storage = FolderStorage(settings.data)
         self._backing_up = threading.Lock()
         self._usage_writer = BackgroundWriter("usage-writer", 1.0)
         self.directory = TenantDirectory(self._storage.central, _default_limits(settings), self._usage_writer.wake)
@@ -320,9 +320,10 @@ class Service:
         return begun
 
     @contextmanager
-    def _database_of(self, tenant_id: str) -> Iterator[Database | None]:
+    def _database_of(self, tenant_id: str) -> Iterator[SqliteDatabase | None]:
         workspace = self.workspaces.get(tenant_id)
-        yield None if workspace is None else workspace.database
+        database = None if workspace is None else workspace.database
+        yield database if isinstance(database, SqliteDatabase) else None
 
     def _ingestion(self, tenant_id: str) -> Ingestion | None:
         workspace = self.workspaces.get(tenant_id)

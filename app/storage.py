@@ -25,8 +25,7 @@ from app.tasks import TASK_MIGRATIONS
 from app.templates import TEMPLATE_MIGRATIONS
 from app.tenants import CENTRAL_MIGRATIONS
 from app.usage import USAGE_MIGRATIONS
-from ingest import DOCUMENT_MIGRATIONS, DamagedData, Database
-from ingest.database import Migration
+from ingest import DOCUMENT_MIGRATIONS, DamagedData, Database, Migration, SqliteDatabase
 
 OWNER_MIGRATIONS = ["CREATE TABLE owner (one INTEGER PRIMARY KEY CHECK (one = 1), tenant_id TEXT NOT NULL)"]
 TENANT_MIGRATIONS: dict[str, Sequence[Migration]] = {
@@ -49,15 +48,11 @@ TENANT_MIGRATIONS: dict[str, Sequence[Migration]] = {
 
 
 class Storage(Protocol):
-    """The databases of a service.
+    """The databases of a service."""
 
-    Attributes:
-        central: tenants, keys and limits.
-        place: where the rows lie, for people.
-    """
-
-    central: Database
-    place: str
+    @property
+    def central(self) -> Database:
+        """Tenants, keys and limits."""
 
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
         """The database of a tenant, whose other files are in ``folder``."""
@@ -73,8 +68,7 @@ class FolderStorage:
     """A SQLite file for each tenant, in its folder, and one for all."""
 
     def __init__(self, data: Path) -> None:
-        self.central = Database(data / DATABASE, CENTRAL_MIGRATIONS)
-        self.place = str(data)
+        self.central = SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)
 
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
         """See `Storage`. Raises DamagedData when the database there is of another tenant."""
@@ -87,13 +81,13 @@ class FolderStorage:
         self.central.close()
 
 
-def open_in_folder(tenant_id: str, folder: Path) -> Database:
+def open_in_folder(tenant_id: str, folder: Path) -> SqliteDatabase:
     """The SQLite database in a tenant's folder.
 
     Raises:
         DamagedData: it is of another tenant: its file was put into the wrong folder.
     """
-    database = Database(folder / DATABASE, TENANT_MIGRATIONS)
+    database = SqliteDatabase(folder / DATABASE, TENANT_MIGRATIONS)
     with database.read() as connection:
         row = connection.execute("SELECT tenant_id FROM owner").fetchone()
     if row is None:

@@ -7,14 +7,13 @@ does is its kind's business, and who does it when `app.task_worker`'s.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from app.jobs import JobKind, JobStore
-from ingest import Database
+from ingest import Connection, Database, Row
 
 TASK_MIGRATIONS = [
     """
@@ -101,7 +100,7 @@ class TaskStore:
         warnings: list[str] | None = None,
         *,
         total: int = 0,
-        also: Callable[[sqlite3.Connection, str], None] = lambda _connection, _job_id: None,
+        also: Callable[[Connection, str], None] = lambda _connection, _job_id: None,
     ) -> str:
         """Queue a task; the id of its job. Raises TooManyTasks when ``most`` of its kind are unfinished.
 
@@ -226,13 +225,13 @@ class TaskStore:
         return [Point(row["step"], row["loss"]) for n, row in enumerate(rows) if (len(rows) - 1 - n) % every == 0]
 
 
-def _end(connection: sqlite3.Connection, job_id: str, result: str | None) -> None:
+def _end(connection: Connection, job_id: str, result: str | None) -> None:
     connection.execute(
         "UPDATE tasks SET stage = NULL, eta_seconds = NULL, result = ? WHERE job_id = ?", (result, job_id)
     )
 
 
-def _task(row: sqlite3.Row) -> Task:
+def _task(row: Row) -> Task:
     fields = dict(row)
     for name in ("request", "warnings", "result"):
         fields[name] = None if fields[name] is None else json.loads(fields[name])

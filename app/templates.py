@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import time
 from dataclasses import asdict, dataclass
 
 from adapters import DEFAULT_TEMPLATE, Example, Passage, PromptTemplate, check_template
-from ingest import Database
+from ingest import Connection, Database, Row
 
 BUILTIN = "builtin"
 RESERVED = frozenset({BUILTIN, "default"})
@@ -161,18 +160,18 @@ class TemplateStore:
             connection.execute("DELETE FROM template_default WHERE name = ?", (name,))
 
 
-def _latest(connection: sqlite3.Connection, name: str) -> sqlite3.Row | None:
+def _latest(connection: Connection, name: str) -> Row | None:
     query = "SELECT * FROM templates WHERE name = ? ORDER BY version DESC LIMIT 1"
-    row: sqlite3.Row | None = connection.execute(query, (name,)).fetchone()
+    row: Row | None = connection.execute(query, (name,)).fetchone()
     return row
 
 
-def _default(connection: sqlite3.Connection) -> str:
+def _default(connection: Connection) -> str:
     row = connection.execute("SELECT name FROM template_default").fetchone()
     return str(row["name"]) if row else BUILTIN
 
 
-def _stored(row: sqlite3.Row) -> StoredTemplate:
+def _stored(row: Row) -> StoredTemplate:
     body = json.loads(row["body"])
     examples = tuple(
         Example(e["question"], e["answer"], tuple(Passage(p["text"], p["title"]) for p in e["passages"]))

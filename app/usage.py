@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ingest import Database, DatabaseClosed
+from ingest import Connection, Database, DatabaseClosed
 
 _log = logging.getLogger("lorebase.usage")
 _MOST_BARE_REQUESTS = 100  # that wait to be written, when nothing else does
@@ -158,7 +158,7 @@ def _plus(one: DayUsage, other: DayUsage, times: int = 1) -> DayUsage:
     )
 
 
-def _write(connection: sqlite3.Connection, counts: DayUsage) -> None:
+def _write(connection: Connection, counts: DayUsage) -> None:
     connection.execute(
         """
         INSERT INTO usage (day, requests, questions, prompt_tokens, completion_tokens, training_seconds)

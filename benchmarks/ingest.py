@@ -24,6 +24,7 @@ from ingest import (
     NewDocument,
     ParserProcess,
     SplitConfig,
+    SqliteDatabase,
     make_embedder,
 )
 
@@ -79,7 +80,7 @@ class CorpusPath:
 
     def _ingest(self, embedder: Embedder) -> float:
         with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
-            database = Database(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
+            database = SqliteDatabase(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
             corpus = Corpus(database, embedder, SplitConfig())
             try:
                 corpus.search("", 1, None, None)  # opens the index, so that ingestion has to keep it up to date

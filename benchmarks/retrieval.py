@@ -38,6 +38,7 @@ from ingest import (
     NewDocument,
     ParserProcess,
     RetrievalOptions,
+    SqliteDatabase,
     keyword_index,
     make_embedder,
     openvino_hidden_states,
@@ -110,7 +111,7 @@ def main() -> None:
         if not file.is_file():
             parser.error(f"no such file: {file}. Give the folder of the question sets with --data.")
     with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
-        database = Database(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
+        database = SqliteDatabase(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
         rerank = reranker_is_there() and not given.no_rerank
         reranker = EmbeddedReranker(compile_encoder=openvino_hidden_states) if rerank else None
         corpus = Corpus(database, CachedEmbedder(given.cache or Path(folder) / "vectors"), reranker=reranker)

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import DATA, interleaved, report, timed
-from ingest import DOCUMENT_MIGRATIONS, Database, IndexOptions, make_embedder
+from ingest import DOCUMENT_MIGRATIONS, Database, IndexOptions, SqliteDatabase, make_embedder
 from ingest.live_index import EXACT_UP_TO, LiveIndex
 from ingest.vector_index import VectorIndex
 from ingest.vector_store import StoredVectors
@@ -118,7 +118,7 @@ def write_tenant(database: Database, real: Vectors, chunks: int) -> None:
 def measure_size(real: Vectors, queries: Vectors, chunks: int, exact_up_to: int) -> dict[str, float]:
     """One tenant of so many chunks."""
     with tempfile.TemporaryDirectory(prefix="lorebase-") as folder, ThreadPoolExecutor(1) as background:
-        database = Database(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
+        database = SqliteDatabase(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
         write_tenant(database, real, chunks)
         embedder = Measured(real.shape[1])
         exact = LiveIndex(database, embedder, IndexOptions(exact_up_to=chunks))

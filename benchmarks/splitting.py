@@ -41,6 +41,7 @@ from ingest import (
     ParserProcess,
     RetrievalOptions,
     SplitConfig,
+    SqliteDatabase,
     make_embedder,
 )
 
@@ -104,7 +105,7 @@ def measure(
 ) -> Measured:
     """Ingest the documents by one method and search with every question."""
     with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
-        database = Database(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
+        database = SqliteDatabase(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
         corpus, parser = Corpus(database, embedder, config, complete), ParserProcess()
         try:
             began = time.perf_counter()

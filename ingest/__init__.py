@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ingest.archives import ArchiveLimits, expand_archives
     from ingest.corpus import Corpus
     from ingest.cross_encoder import CrossEncoderReranker
-    from ingest.database import Database
+    from ingest.database import Connection, Cursor, Database, Migration, Row, SqliteDatabase
     from ingest.embedding import Embedder, SentenceTransformerEmbedder, embedded_text, foreign_script
     from ingest.errors import (
         CompletionFailed,
@@ -64,7 +64,7 @@ _HOMES = {
     "ingest.archives": ("ArchiveLimits", "expand_archives"),
     "ingest.corpus": ("Corpus",),
     "ingest.cross_encoder": ("CrossEncoderReranker",),
-    "ingest.database": ("Database",),
+    "ingest.database": ("Connection", "Cursor", "Database", "Migration", "Row", "SqliteDatabase"),
     "ingest.embedding": ("Embedder", "SentenceTransformerEmbedder", "embedded_text", "foreign_script"),
     "ingest.errors": (
         "CompletionFailed",
@@ -123,9 +123,11 @@ __all__ = [
     "Complete",
     "CompletionFailed",
     "CompletionTooLong",
+    "Connection",
     "Corpus",
     "Counts",
     "CrossEncoderReranker",
+    "Cursor",
     "DamagedData",
     "Database",
     "DatabaseClosed",
@@ -143,6 +145,7 @@ __all__ = [
     "InvalidDocument",
     "InvalidFilter",
     "Method",
+    "Migration",
     "NewDocument",
     "NothingToRetry",
     "OpenVINOEmbedder",
@@ -158,11 +161,13 @@ __all__ = [
     "Reranker",
     "RerankerUnavailable",
     "RetrievalOptions",
+    "Row",
     "SameContentElsewhere",
     "SentenceTransformerEmbedder",
     "SplitConfig",
     "SplitResult",
     "SplitUnavailable",
+    "SqliteDatabase",
     "StoredChunk",
     "UnknownDocument",
     "UnreadableDocument",

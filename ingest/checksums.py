@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 
+from ingest.database import Row
 from ingest.errors import DamagedData
 
 
@@ -21,7 +22,7 @@ def of_chunk(text: str, start: int, end: int) -> int:
     return zlib.crc32(f"{start}:{end}:{text}".encode())
 
 
-def check_chunk(row: sqlite3.Row) -> None:
+def check_chunk(row: Row) -> None:
     """Raise DamagedData when a row of ``chunks`` is not what was stored."""
     if row["sum"] is not None and row["sum"] != of_chunk(row["text"], row["start"], row["end"]):
         raise DamagedData(

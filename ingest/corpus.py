@@ -10,7 +10,6 @@ its row before it is answered, so that what the index still holds of a deleted d
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from ingest import document_store as store
 from ingest import replacements, split_store, staging, vector_store
-from ingest.database import Database
+from ingest.database import Connection, Database
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import (
     DocumentNotReady,
@@ -99,7 +98,7 @@ class Corpus:
         self._index = LiveIndex(database, embedder, index)
         self._retriever = Retriever(database, embedder, self._index, reranker)
 
-    def add(self, connection: sqlite3.Connection, document: NewDocument) -> AddedDocument:
+    def add(self, connection: Connection, document: NewDocument) -> AddedDocument:
         """Add a document as pending, inside the caller's write transaction.
 
         The same content again in its collection is the existing document (``duplicate``); if that had failed, it is
@@ -128,7 +127,7 @@ class Corpus:
         with self._database.write() as connection:
             split_store.set_default_split(connection, chosen)
 
-    def replace(self, connection: sqlite3.Connection, document_id: str, new: NewDocument) -> ReplacedDocument:
+    def replace(self, connection: Connection, document_id: str, new: NewDocument) -> ReplacedDocument:
         """Keep new content for a document, inside the caller's write transaction; it answers as before until the new
         content is processed as ``Upload(document_id, replaces=True)``.
 
@@ -145,7 +144,7 @@ class Corpus:
         with self._database.read() as connection:
             return replacements.of(connection, document_ids)
 
-    def reopen(self, connection: sqlite3.Connection, upload: Upload) -> bool:
+    def reopen(self, connection: Connection, upload: Upload) -> bool:
         """Let what failed wait again, inside the caller's write transaction; false when it did not fail."""
         reopen = replacements.reopen if upload.replaces else store.reopen
         return reopen(connection, upload.document_id)
@@ -334,7 +333,7 @@ class Corpus:
             self._index.remove(document_id)
         return found
 
-    def discard(self, connection: sqlite3.Connection, uploads: Iterable[Upload]) -> None:
+    def discard(self, connection: Connection, uploads: Iterable[Upload]) -> None:
         """Forget those of the uploads that still wait, inside the caller's write transaction: a document that was
         never ready is removed, one that was to be replaced stays as it is."""
         for upload in uploads:
@@ -345,7 +344,7 @@ class Corpus:
             else:
                 store.discard_pending(connection, [upload.document_id])
 
-    def fail(self, connection: sqlite3.Connection, document_id: str, reason: str) -> None:
+    def fail(self, connection: Connection, document_id: str, reason: str) -> None:
         """As `give_up` for a document that was never ready, inside the caller's write transaction."""
         store.fail(connection, document_id, reason)
 
@@ -367,7 +366,7 @@ class Corpus:
         with self._database.read() as connection:
             return store.documents(connection, limit, offset, collection, status, title, within)
 
-    def held(self, connection: sqlite3.Connection) -> tuple[int, int]:
+    def held(self, connection: Connection) -> tuple[int, int]:
         """How many documents there are and the bytes of their originals, as they will be once what waits has taken its
         place; inside the caller's transaction."""
         return store.held(connection)
@@ -503,14 +502,14 @@ class Corpus:
         with self._database.read() as connection:
             return store.is_ready(connection, document_id)
 
-    def _check_embedder(self, connection: sqlite3.Connection) -> None:
+    def _check_embedder(self, connection: Connection) -> None:
         stored = vector_store.embedder_of_vectors(connection)
         if stored is not None and stored != self._embedder.fingerprint:
             raise IndexMismatch(MISMATCH)
 
 
 def _complete(
-    connection: sqlite3.Connection, piece: staging.Piece, vectors: NDArray[np.float32]
+    connection: Connection, piece: staging.Piece, vectors: NDArray[np.float32]
 ) -> tuple[Outcome, tuple[NDArray[np.int64], NDArray[np.float32]] | None]:
     """Make a document whose last chunks are embedded the one that is searched; its numbers and vectors."""
     document_id = piece.upload.document_id

@@ -1,7 +1,9 @@
-"""One SQLite file: a single writer, any number of readers, numbered migrations.
+"""What a database is to those who keep rows in it, and one SQLite file: a single writer, any number of readers,
+numbered migrations.
 
 Knows how a connection is opened, how a transaction begins and ends, and which migrations a component has applied.
 Knows no table but its own ``schema_version``: what the tables mean is the business of whoever brings the migrations.
+The other kind of database is ``ingest.postgres``; statements are written so that both take them.
 
 SQLite before 3.51.3 can lose data when two connections write in WAL mode, so there is exactly one writer connection,
 guarded by a lock; readers are opened with ``query_only`` and therefore never write or checkpoint.
@@ -12,9 +14,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from ingest.errors import DamagedData, DatabaseClosed, IncompatibleDatabase
 
@@ -33,7 +36,59 @@ CREATE TABLE IF NOT EXISTS schema_version (
 """
 
 
-class Database:
+class Row(Protocol):
+    """A row: its values in order, and by the names of the columns."""
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def keys(self) -> Iterable[str]: ...
+
+
+class Cursor(Protocol):
+    """What a statement brought."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+
+    def fetchone(self) -> Any:
+        """The next `Row`; None after the last one."""
+
+    def fetchmany(self, size: int = ..., /) -> list[Any]: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection inside a transaction. Parameters are ``?`` in the order in which they are given."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Cursor: ...
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Cursor: ...
+
+
+class Database(Protocol):
+    """Rows behind transactions; see `SqliteDatabase` for what each of these does and raises."""
+
+    def write(self) -> AbstractContextManager[Connection]: ...
+
+    def read(self) -> AbstractContextManager[Connection]: ...
+
+    def forget_deleted(self) -> bool: ...
+
+    def rest(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+    @property
+    def connections(self) -> int: ...
+
+
+class SqliteDatabase:
     """A SQLite database in WAL mode, durable on commit (``synchronous=FULL``), foreign keys enforced.
 
     Args:
@@ -238,6 +293,15 @@ class Database:
                         "ON CONFLICT (component) DO UPDATE SET version = excluded.version",
                         (component, number + 1),
                     )
+
+
+def plain_rows(connection: Connection, sql: str, parameters: Sequence[Any] = ()) -> Cursor:
+    """As ``connection.execute``, for many rows: tuples, which cost less than rows with names."""
+    if not isinstance(connection, sqlite3.Connection):
+        return connection.execute(sql, parameters)
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return cursor.execute(sql, parameters)
 
 
 def _apply(writer: sqlite3.Connection, migration: Migration) -> None:

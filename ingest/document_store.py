@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sqlite3
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest import checksums
+from ingest.database import Connection, Row
 from ingest.errors import InvalidDocument, UnknownDocument
 from ingest.filters import Predicate
 from ingest.keyword_index import TITLE_OF_CHUNKS, extra_terms
@@ -60,7 +60,7 @@ class Original:
     split: SplitConfig | None
 
 
-def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitConfig) -> AddedDocument:
+def insert(connection: Connection, document: NewDocument, split: SplitConfig) -> AddedDocument:
     """Add a document as pending, or find the one with the same content; a failed one becomes pending again.
 
     Args:
@@ -114,7 +114,7 @@ def insert(connection: sqlite3.Connection, document: NewDocument, split: SplitCo
     return AddedDocument(existing["id"], title or document.name, status, duplicate=True)
 
 
-def original(connection: sqlite3.Connection, document_id: str) -> Original | None:
+def original(connection: Connection, document_id: str) -> Original | None:
     """A document as it arrived; ``None`` when it is not (or no longer) there."""
     row = connection.execute(
         "SELECT status, title, name, is_text, content, split FROM documents JOIN originals ON document_id = id "
@@ -128,7 +128,7 @@ def original(connection: sqlite3.Connection, document_id: str) -> Original | Non
 
 
 def complete(
-    connection: sqlite3.Connection,
+    connection: Connection,
     document_id: str,
     parsed: ParsedDocument,
     chunks: Sequence[Chunk],
@@ -190,7 +190,7 @@ def complete(
     return numbers
 
 
-def place(connection: sqlite3.Connection, document_id: str, start: int, end: int) -> tuple[int | None, str | None]:
+def place(connection: Connection, document_id: str, start: int, end: int) -> tuple[int | None, str | None]:
     """Page and section of ``start:end`` in a document's text; nothing is known of a document that is not there."""
     row = connection.execute(
         "SELECT pages, headings, length(text) AS length FROM texts WHERE document_id = ?", (_key(document_id),)
@@ -202,7 +202,7 @@ def place(connection: sqlite3.Connection, document_id: str, start: int, end: int
     return place_of(start, end, pages, headings, row["length"])
 
 
-def fail(connection: sqlite3.Connection, document_id: str, reason: str) -> bool:
+def fail(connection: Connection, document_id: str, reason: str) -> bool:
     """Note why a pending document could not be read; false when it is no longer pending or there."""
     connection.execute("DELETE FROM staged WHERE document_id = ? AND revision = 0", (document_id,))
     updated = connection.execute(
@@ -212,7 +212,7 @@ def fail(connection: sqlite3.Connection, document_id: str, reason: str) -> bool:
     return updated.rowcount > 0
 
 
-def reopen(connection: sqlite3.Connection, document_id: str) -> bool:
+def reopen(connection: Connection, document_id: str) -> bool:
     """Make a failed document pending again; false when it did not fail or is not there."""
     updated = connection.execute(
         "UPDATE documents SET status = 'pending', error = NULL, updated_at = ? WHERE id = ? AND status = 'failed'",
@@ -221,13 +221,13 @@ def reopen(connection: sqlite3.Connection, document_id: str) -> bool:
     return updated.rowcount > 0
 
 
-def clear(connection: sqlite3.Connection, document_id: str) -> None:
+def clear(connection: Connection, document_id: str) -> None:
     """Remove a document's text, chunks and vectors; the document itself and its original stay."""
     connection.execute("DELETE FROM chunks WHERE document_id = ?", (document_id,))
     connection.execute("DELETE FROM texts WHERE document_id = ?", (document_id,))
 
 
-def delete(connection: sqlite3.Connection, document_id: str) -> None:
+def delete(connection: Connection, document_id: str) -> None:
     """Remove a document and all that hangs on it.
 
     Raises:
@@ -238,7 +238,7 @@ def delete(connection: sqlite3.Connection, document_id: str) -> None:
 
 
 def select(
-    connection: sqlite3.Connection,
+    connection: Connection,
     document_ids: Sequence[str] | None,
     predicate: Predicate | None,
     collection: str | None,
@@ -263,13 +263,13 @@ def select(
     return [row["id"] for row in rows]
 
 
-def discard_pending(connection: sqlite3.Connection, document_ids: Sequence[str]) -> None:
+def discard_pending(connection: Connection, document_ids: Sequence[str]) -> None:
     """Remove documents that are pending; any other stays."""
     keys = [(_key(document_id),) for document_id in document_ids]
     connection.executemany("DELETE FROM documents WHERE id = ? AND status = 'pending'", keys)
 
 
-def document(connection: sqlite3.Connection, document_id: str) -> DocumentRecord:
+def document(connection: Connection, document_id: str) -> DocumentRecord:
     """One document.
 
     Raises:
@@ -284,7 +284,7 @@ def document(connection: sqlite3.Connection, document_id: str) -> DocumentRecord
     return _document(row)
 
 
-def held(connection: sqlite3.Connection) -> tuple[int, int]:
+def held(connection: Connection) -> tuple[int, int]:
     """How many documents there are and the bytes of their originals; new content that waits counts for the old."""
     row = connection.execute(
         "SELECT count(*) AS documents, coalesce(sum(bytes), 0) + (SELECT coalesce(sum(length(content) - bytes), 0) "
@@ -294,7 +294,7 @@ def held(connection: sqlite3.Connection) -> tuple[int, int]:
     return int(row["documents"]), int(row["bytes"])
 
 
-def collections(connection: sqlite3.Connection, document_ids: Sequence[str]) -> set[str]:
+def collections(connection: Connection, document_ids: Sequence[str]) -> set[str]:
     """The collections that documents lie in; those that are not there are passed over."""
     keys = json.dumps([_key(document_id) for document_id in document_ids])
     rows = connection.execute(
@@ -304,7 +304,7 @@ def collections(connection: sqlite3.Connection, document_ids: Sequence[str]) -> 
 
 
 def documents(
-    connection: sqlite3.Connection,
+    connection: Connection,
     limit: int,
     offset: int,
     collection: str | None,
@@ -329,7 +329,7 @@ def documents(
     return [_document(row) for row in rows], int(total)
 
 
-def text(connection: sqlite3.Connection, document_id: str) -> str | None:
+def text(connection: Connection, document_id: str) -> str | None:
     """A document's text; ``None`` when it is there but not ready.
 
     Raises:
@@ -344,7 +344,7 @@ def text(connection: sqlite3.Connection, document_id: str) -> str | None:
     return found
 
 
-def chunks(connection: sqlite3.Connection, document_id: str, limit: int, offset: int) -> tuple[list[StoredChunk], int]:
+def chunks(connection: Connection, document_id: str, limit: int, offset: int) -> tuple[list[StoredChunk], int]:
     """A document's chunks in order and how many there are in all; none while it is not ready.
 
     Raises:
@@ -370,7 +370,7 @@ def chunks(connection: sqlite3.Connection, document_id: str, limit: int, offset:
     return found, total
 
 
-def counts(connection: sqlite3.Connection) -> Counts:
+def counts(connection: Connection) -> Counts:
     """How much there is."""
     row = connection.execute(
         "SELECT count(*) AS documents, total(status = 'pending') AS pending, total(status = 'ready') AS ready, "
@@ -380,7 +380,7 @@ def counts(connection: sqlite3.Connection) -> Counts:
 
 
 def passages(
-    connection: sqlite3.Connection,
+    connection: Connection,
     numbers: Sequence[int],
     final: Sequence[float],
     scores: Sequence[PassageScores],
@@ -419,7 +419,7 @@ def passages(
     ]
 
 
-def matching(connection: sqlite3.Connection, predicate: Predicate | None, collection: str | None) -> list[str] | None:
+def matching(connection: Connection, predicate: Predicate | None, collection: str | None) -> list[str] | None:
     """Ids of the ready documents a search may look at; ``None`` when that is all of them."""
     if predicate is None:
         if collection is None:
@@ -440,7 +440,7 @@ def matching(connection: sqlite3.Connection, predicate: Predicate | None, collec
     return [row["id"] for row in rows]
 
 
-def expanded(connection: sqlite3.Connection, passage: FoundPassage, neighbours: int) -> FoundPassage:
+def expanded(connection: Connection, passage: FoundPassage, neighbours: int) -> FoundPassage:
     """A passage joined with up to ``neighbours`` chunks before and after it: an exact slice of the document's text."""
     row = connection.execute(
         'SELECT min(chunks.start) AS start, max(chunks."end") AS "end" FROM chunks '
@@ -458,7 +458,7 @@ def expanded(connection: sqlite3.Connection, passage: FoundPassage, neighbours: 
     return replace(passage, text=text, start=start, end=end, page=page, section=section)
 
 
-def is_ready(connection: sqlite3.Connection, document_id: str) -> bool:
+def is_ready(connection: Connection, document_id: str) -> bool:
     """Whether a document is there and ready."""
     found = connection.execute("SELECT 1 FROM documents WHERE id = ? AND status = 'ready'", (_key(document_id),))
     return found.fetchone() is not None
@@ -488,14 +488,14 @@ def storable_metadata(document: NewDocument) -> str:
     return metadata
 
 
-def _document(row: sqlite3.Row) -> DocumentRecord:
+def _document(row: Row) -> DocumentRecord:
     fields: dict[str, Any] = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a Row iterates over values
     fields["metadata"] = json.loads(fields["metadata"])
     fields["split"] = DocumentSplit(**json.loads(fields["split"])) if fields["split"] else None
     return DocumentRecord(**fields)
 
 
-def _chunk_id(row: sqlite3.Row) -> str:
+def _chunk_id(row: Row) -> str:
     return f"{row['document_id']}-{row['number']}"  # the number is never reused, also not when content is replaced
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import math
 import re
-import sqlite3
 import unicodedata
 from collections.abc import Iterator, Sequence
+
+from ingest.database import Connection
 
 TITLE_OF_CHUNKS = "coalesce(documents.title, CASE documents.is_text WHEN 0 THEN documents.name END, '')"
 """What a document is called, for its chunks to be found by: its title, else its file's name."""
@@ -106,7 +107,7 @@ def _terms(query: str) -> list[str]:
 
 
 def search(
-    connection: sqlite3.Connection, query: str, count: int, documents: Sequence[str] | None = None
+    connection: Connection, query: str, count: int, documents: Sequence[str] | None = None
 ) -> tuple[list[int], list[float]]:
     """The ``count`` chunks that fit the query's words best, and their BM25 scores (positive), best first.
 
@@ -123,7 +124,7 @@ def search(
     return _ranked(connection, expression, where, values, count)
 
 
-def scores(connection: sqlite3.Connection, query: str, numbers: Sequence[int]) -> dict[int, float]:
+def scores(connection: Connection, query: str, numbers: Sequence[int]) -> dict[int, float]:
     """BM25 scores of these chunks; one that holds none of the query's words is left out."""
     expression = match_expression(query)
     if expression is None or not numbers:
@@ -132,7 +133,7 @@ def scores(connection: sqlite3.Connection, query: str, numbers: Sequence[int]) -
     return dict(zip(*_ranked(connection, expression, where, [json.dumps(list(numbers))], len(numbers)), strict=True))
 
 
-def ceiling(connection: sqlite3.Connection, query: str) -> float:
+def ceiling(connection: Connection, query: str) -> float:
     """About the highest BM25 score a chunk could have for the query: every term, as often as one likes.
 
     FTS5's BM25 has k1 = 1.2, so a term earns at most (k1 + 1) times its inverse document frequency.
@@ -145,7 +146,7 @@ def ceiling(connection: sqlite3.Connection, query: str) -> float:
     return (_K1 + 1) * highest
 
 
-def index_existing(connection: sqlite3.Connection) -> None:
+def index_existing(connection: Connection) -> None:
     """Index the chunks that were there before the keyword index: a step of the migrations of ``ingest.schema``."""
     rows = connection.execute(
         f"SELECT chunks.number, chunks.text, {TITLE_OF_CHUNKS} AS title FROM chunks "  # noqa: S608 - constant columns
@@ -159,7 +160,7 @@ def index_existing(connection: sqlite3.Connection) -> None:
 
 
 def _ranked(
-    connection: sqlite3.Connection, expression: str, where: str, values: Sequence[str], count: int
+    connection: Connection, expression: str, where: str, values: Sequence[str], count: int
 ) -> tuple[list[int], list[float]]:
     # With a bare rowid FTS5 would run the whole match once for each number of the list; +rowid filters after one match.
     rows = connection.execute(

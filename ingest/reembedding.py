@@ -7,14 +7,13 @@ portion. When no chunk lacks one, a single transaction puts that table in the pl
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 
 import numpy as np
 
 from ingest import vector_store
 from ingest.checksums import of_vector
-from ingest.database import Database
+from ingest.database import Connection, Database
 from ingest.embedding import Embedder, embedded_text
 
 _AT_ONCE = 64  # chunks between two commits
@@ -79,7 +78,7 @@ def reembed(
     return False
 
 
-def _begin(connection: sqlite3.Connection, fingerprint: str) -> None:
+def _begin(connection: Connection, fingerprint: str) -> None:
     """Make room for new vectors, or keep those that the same embedder made before."""
     if vector_store.fact(connection, _NEXT_EMBEDDER) != fingerprint:
         connection.execute("DROP TABLE IF EXISTS next_vectors")
@@ -87,7 +86,7 @@ def _begin(connection: sqlite3.Connection, fingerprint: str) -> None:
     connection.execute(_NEW_VECTORS)
 
 
-def _switch(connection: sqlite3.Connection, fingerprint: str) -> None:
+def _switch(connection: Connection, fingerprint: str) -> None:
     connection.execute("DROP TABLE vectors")
     connection.execute("ALTER TABLE next_vectors RENAME TO vectors")
     connection.execute("DELETE FROM index_facts WHERE name = ?", (_NEXT_EMBEDDER,))

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Sequence
 
 from ingest import document_store as store
 from ingest import staging
+from ingest.database import Connection
 from ingest.errors import SameContentElsewhere
 from ingest.records import NewDocument, ReplacedDocument, Replacement
 from ingest.split_store import split_config, split_json, split_of
 from ingest.splitting import SplitConfig
 
 
-def put(connection: sqlite3.Connection, document_id: str, new: NewDocument, fallback: SplitConfig) -> ReplacedDocument:
+def put(connection: Connection, document_id: str, new: NewDocument, fallback: SplitConfig) -> ReplacedDocument:
     """Keep new content for a document; what waited for it before is forgotten.
 
     Content that the document has already, under the same title or none and split the same way, is no work: other
@@ -70,7 +70,7 @@ def put(connection: sqlite3.Connection, document_id: str, new: NewDocument, fall
     return ReplacedDocument(document_id, shown, current.status, duplicate=False, replaces=True, is_new=True)
 
 
-def of(connection: sqlite3.Connection, document_ids: Sequence[str]) -> dict[str, Replacement]:
+def of(connection: Connection, document_ids: Sequence[str]) -> dict[str, Replacement]:
     """What is to replace the content of documents, by their ids; those without are left out."""
     rows = connection.execute(
         "SELECT document_id, status, coalesce(title, name) AS title, error, created_at FROM json_each(?) "
@@ -80,7 +80,7 @@ def of(connection: sqlite3.Connection, document_ids: Sequence[str]) -> dict[str,
     return {r["document_id"]: Replacement(r["status"], r["title"], r["error"], r["created_at"]) for r in rows}
 
 
-def original(connection: sqlite3.Connection, document_id: str) -> store.Original | None:
+def original(connection: Connection, document_id: str) -> store.Original | None:
     """The new content as it arrived."""
     row = connection.execute(
         "SELECT status, title, name, is_text, content, split FROM replacements WHERE document_id = ?", (document_id,)
@@ -88,7 +88,7 @@ def original(connection: sqlite3.Connection, document_id: str) -> store.Original
     return None if row is None else store.Original(row[0], row[1], row[2], bool(row[3]), row[4], split_config(row[5]))
 
 
-def switch(connection: sqlite3.Connection, document_id: str) -> None:
+def switch(connection: Connection, document_id: str) -> None:
     """Make the new content the document's own, as a pending document that ``document_store.complete`` finishes in the
     same transaction.
 
@@ -117,7 +117,7 @@ def switch(connection: sqlite3.Connection, document_id: str) -> None:
     discard(connection, document_id)
 
 
-def fail(connection: sqlite3.Connection, document_id: str, reason: str) -> bool:
+def fail(connection: Connection, document_id: str, reason: str) -> bool:
     """Note why the new content cannot take the old one's place; false when none waits."""
     _unstage(connection, document_id)
     updated = connection.execute(
@@ -127,7 +127,7 @@ def fail(connection: sqlite3.Connection, document_id: str, reason: str) -> bool:
     return updated.rowcount > 0
 
 
-def reopen(connection: sqlite3.Connection, document_id: str) -> bool:
+def reopen(connection: Connection, document_id: str) -> bool:
     """Let new content that failed wait again; false when there is none."""
     updated = connection.execute(
         "UPDATE replacements SET status = 'pending', error = NULL WHERE document_id = ? AND status = 'failed'",
@@ -136,13 +136,13 @@ def reopen(connection: sqlite3.Connection, document_id: str) -> bool:
     return updated.rowcount > 0
 
 
-def discard(connection: sqlite3.Connection, document_id: str) -> None:
+def discard(connection: Connection, document_id: str) -> None:
     """Forget the new content of a document, if there is any."""
     _unstage(connection, document_id)
     connection.execute("DELETE FROM replacements WHERE document_id = ?", (document_id,))
 
 
-def _unstage(connection: sqlite3.Connection, document_id: str) -> None:
+def _unstage(connection: Connection, document_id: str) -> None:
     row = connection.execute("SELECT revision FROM replacements WHERE document_id = ?", (document_id,)).fetchone()
     if row is not None:
         staging.discard(connection, document_id, row["revision"])

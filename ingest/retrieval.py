@@ -11,7 +11,6 @@ stages; knows no model: embedder and reranker are handed in.
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from ingest import document_store as store
 from ingest import keyword_index, vector_store
-from ingest.database import Database
+from ingest.database import Connection, Database
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import RerankerUnavailable
 from ingest.filters import compile_filter
@@ -144,7 +143,7 @@ class Retriever:
             wanted *= 2  # some were deleted between the index and the rows
 
     def _joined(
-        self, connection: sqlite3.Connection, query: _Query, dense: tuple[list[int], list[float]], wanted: int
+        self, connection: Connection, query: _Query, dense: tuple[list[int], list[float]], wanted: int
     ) -> list[FoundPassage]:
         """Candidates of both searches, each with both scores, best first."""
         dense_scores = dict(zip(*dense, strict=True))
@@ -192,7 +191,7 @@ def _reranked(reranker: Reranker, query: str, found: Sequence[FoundPassage]) -> 
 
 
 def _diversified(
-    connection: sqlite3.Connection, found: Sequence[FoundPassage], diversity: float, count: int
+    connection: Connection, found: Sequence[FoundPassage], diversity: float, count: int
 ) -> list[FoundPassage]:
     if not found:
         return []

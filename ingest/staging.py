@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.database import Connection, Row
 from ingest.parsing.document import ParsedDocument
 from ingest.parsing.wire import document_from_bytes, document_to_bytes
 from ingest.records import Upload
@@ -44,7 +44,7 @@ class Piece:
         return self.first + len(self.inputs) == self.chunks
 
 
-def pending_revision(connection: sqlite3.Connection, upload: Upload) -> int | None:
+def pending_revision(connection: Connection, upload: Upload) -> int | None:
     """The revision an upload stands for; ``None`` when it no longer waits, or its document is gone."""
     if upload.replaces:
         query = "SELECT revision FROM replacements WHERE document_id = ? AND status = 'pending'"
@@ -54,13 +54,13 @@ def pending_revision(connection: sqlite3.Connection, upload: Upload) -> int | No
     return int(row["revision"]) if row else None
 
 
-def is_staged(connection: sqlite3.Connection, upload: Upload) -> bool:
+def is_staged(connection: Connection, upload: Upload) -> bool:
     """Whether an upload is parsed and split already."""
     return _staged(connection, upload) is not None
 
 
 def stage(
-    connection: sqlite3.Connection,
+    connection: Connection,
     upload: Upload,
     revision: int,
     parsed: ParsedDocument,
@@ -93,7 +93,7 @@ def stage(
     return True
 
 
-def portion(connection: sqlite3.Connection, uploads: Sequence[Upload], embedder: str, limit: int) -> list[Piece]:
+def portion(connection: Connection, uploads: Sequence[Upload], embedder: str, limit: int) -> list[Piece]:
     """What to embed next: the first uploads as a whole while they have ``limit`` chunks together, or ``limit`` chunks
     of the first. Uploads that are not staged are left out; vectors of another embedder count for nothing."""
     pieces: list[Piece] = []
@@ -117,13 +117,13 @@ def portion(connection: sqlite3.Connection, uploads: Sequence[Upload], embedder:
     return pieces
 
 
-def progress(connection: sqlite3.Connection, uploads: Sequence[Upload], embedder: str) -> tuple[int, int]:
+def progress(connection: Connection, uploads: Sequence[Upload], embedder: str) -> tuple[int, int]:
     """How many chunks are embedded, of how many, of the uploads that are staged."""
     rows = [row for upload in uploads if (row := _staged(connection, upload)) is not None]
     return sum(r["embedded"] for r in rows if r["embedder"] == embedder), sum(r["chunks"] for r in rows)
 
 
-def add_vectors(connection: sqlite3.Connection, piece: Piece, vectors: NDArray[np.float32], embedder: str) -> None:
+def add_vectors(connection: Connection, piece: Piece, vectors: NDArray[np.float32], embedder: str) -> None:
     """Keep the vectors of a piece: float32 ``[len(piece.inputs), dimension]``."""
     key = (piece.upload.document_id, piece.revision)
     connection.execute(
@@ -140,7 +140,7 @@ def add_vectors(connection: sqlite3.Connection, piece: Piece, vectors: NDArray[n
 
 
 def take(
-    connection: sqlite3.Connection, piece: Piece, vectors: NDArray[np.float32]
+    connection: Connection, piece: Piece, vectors: NDArray[np.float32]
 ) -> tuple[ParsedDocument, SplitResult, NDArray[np.float32]]:
     """Take a document off the stage, with the last of its vectors.
 
@@ -166,16 +166,16 @@ def take(
     return parsed, SplitResult(chunks, row["note"]), ordered
 
 
-def discard(connection: sqlite3.Connection, document_id: str, revision: int) -> None:
+def discard(connection: Connection, document_id: str, revision: int) -> None:
     """Forget what is staged of a revision."""
     connection.execute("DELETE FROM staged WHERE document_id = ? AND revision = ?", (document_id, revision))
 
 
-def _staged(connection: sqlite3.Connection, upload: Upload) -> sqlite3.Row | None:
+def _staged(connection: Connection, upload: Upload) -> Row | None:
     revision = pending_revision(connection, upload)
     if revision is None:
         return None
-    found: sqlite3.Row | None = connection.execute(
+    found: Row | None = connection.execute(
         "SELECT revision, chunks, embedded, embedder FROM staged WHERE document_id = ? AND revision = ?",
         (upload.document_id, revision),
     ).fetchone()

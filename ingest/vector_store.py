@@ -7,7 +7,6 @@ caller.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.checksums import check_chunk, of_vector
+from ingest.database import Connection, plain_rows
 
 _VECTOR_TYPE = np.dtype("<f4")
 _EMBEDDER = "embedder"
@@ -39,19 +39,17 @@ class StoredVectors:
     damaged: list[int] = field(default_factory=list)
 
 
-def all_vectors(connection: sqlite3.Connection, dimension: int, spare: float = 0.0) -> StoredVectors:
+def all_vectors(connection: Connection, dimension: int, spare: float = 0.0) -> StoredVectors:
     """Every vector there is, read in one pass.
 
     Args:
         spare: share of further rows to make room for; they lie behind the last row and hold nothing.
     """
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    total = int(cursor.execute("SELECT count(*) FROM vectors").fetchone()[0])
+    total = int(connection.execute("SELECT count(*) FROM vectors").fetchone()[0])
     capacity = int(total * (1 + spare))
     numbers = np.empty(capacity, dtype=np.int64)
     vectors = np.empty((capacity, dimension), dtype=_VECTOR_TYPE)
-    cursor.execute("SELECT chunk, vector, sum FROM vectors ORDER BY chunk")
+    cursor = plain_rows(connection, "SELECT chunk, vector, sum FROM vectors ORDER BY chunk")
     row = 0
     damaged: list[int] = []
     nothing = bytes(dimension * _VECTOR_TYPE.itemsize)
@@ -67,8 +65,9 @@ def all_vectors(connection: sqlite3.Connection, dimension: int, spare: float = 0
         vectors[row : row + len(rows)] = np.frombuffer(b"".join(whole), _VECTOR_TYPE).reshape(len(rows), dimension)
         row += len(rows)
     # A document's chunks are numbered in one transaction, so no other's lie between them.
-    cursor.execute("SELECT document_id, min(number), max(number) FROM chunks GROUP BY document_id ORDER BY 2")
-    spans = cursor.fetchall()
+    spans = plain_rows(
+        connection, "SELECT document_id, min(number), max(number) FROM chunks GROUP BY document_id ORDER BY 2"
+    ).fetchall()
     bounds = np.array([(first, last + 1) for _, first, last in spans], dtype=np.int64).reshape(-1, 2)
     rows_of = np.searchsorted(numbers[:total], bounds)  # [documents, 2]
     documents = {
@@ -77,9 +76,7 @@ def all_vectors(connection: sqlite3.Connection, dimension: int, spare: float = 0
     return StoredVectors(numbers, vectors, documents, damaged)
 
 
-def vectors_of(
-    connection: sqlite3.Connection, numbers: Sequence[int], dimension: int
-) -> tuple[list[int], NDArray[np.float32]]:
+def vectors_of(connection: Connection, numbers: Sequence[int], dimension: int) -> tuple[list[int], NDArray[np.float32]]:
     """The vectors of some chunks: the numbers that are there, and float32 ``[n, dimension]`` in their order."""
     rows = connection.execute(
         "SELECT chunk, vector FROM vectors WHERE chunk IN (SELECT value FROM json_each(?))",
@@ -89,9 +86,7 @@ def vectors_of(
     return [row["chunk"] for row in rows], stacked.reshape(len(rows), dimension)
 
 
-def vectors_at(
-    connection: sqlite3.Connection, found: Sequence[tuple[str, int]]
-) -> dict[tuple[str, int], NDArray[np.float32]]:
+def vectors_at(connection: Connection, found: Sequence[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
     """Vectors float32 ``[dimension]`` of chunks given as (document id, position), of those that are there."""
     rows = connection.execute(
         "SELECT document_id, position, vector FROM json_each(?) AS wanted "
@@ -102,7 +97,7 @@ def vectors_at(
     return {(row["document_id"], row["position"]): np.frombuffer(row["vector"], dtype=_VECTOR_TYPE) for row in rows}
 
 
-def embedder_of_vectors(connection: sqlite3.Connection) -> str | None:
+def embedder_of_vectors(connection: Connection) -> str | None:
     """Fingerprint of the embedder that made the stored vectors; ``None`` when there are none."""
     row = connection.execute(
         "SELECT value FROM index_facts WHERE name = ? AND EXISTS (SELECT 1 FROM vectors)", (_EMBEDDER,)
@@ -110,38 +105,38 @@ def embedder_of_vectors(connection: sqlite3.Connection) -> str | None:
     return str(row["value"]) if row else None
 
 
-def note_embedder(connection: sqlite3.Connection, fingerprint: str) -> None:
+def note_embedder(connection: Connection, fingerprint: str) -> None:
     """Note which embedder makes the vectors from here on."""
     note(connection, _EMBEDDER, fingerprint)
 
 
-def lists_generation(connection: sqlite3.Connection) -> str | None:
+def lists_generation(connection: Connection) -> str | None:
     """Which saved lists are of the stored vectors; ``None`` when none are."""
     return fact(connection, _LISTS)
 
 
-def note_lists(connection: sqlite3.Connection, generation: str) -> None:
+def note_lists(connection: Connection, generation: str) -> None:
     """Note which saved lists are of the stored vectors."""
     note(connection, _LISTS, generation)
 
 
-def forget_lists(connection: sqlite3.Connection) -> None:
+def forget_lists(connection: Connection) -> None:
     """No saved lists are of the stored vectors any more."""
     connection.execute("DELETE FROM index_facts WHERE name = ?", (_LISTS,))
 
 
-def fact(connection: sqlite3.Connection, name: str) -> str | None:
+def fact(connection: Connection, name: str) -> str | None:
     """What is noted under a name; ``None`` when nothing is."""
     row = connection.execute("SELECT value FROM index_facts WHERE name = ?", (name,)).fetchone()
     return str(row["value"]) if row else None
 
 
-def note(connection: sqlite3.Connection, name: str, value: str) -> None:
+def note(connection: Connection, name: str, value: str) -> None:
     """Note something about the stored vectors under a name, in place of what was there."""
     connection.execute("INSERT OR REPLACE INTO index_facts (name, value) VALUES (?, ?)", (name, value))
 
 
-def damaged_inputs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[tuple[int, str, str]]:
+def damaged_inputs(connection: Connection, numbers: Sequence[int]) -> list[tuple[int, str, str]]:
     """What the vectors of some chunks are made of: number, title and text of those that are there.
 
     Raises:
@@ -155,7 +150,7 @@ def damaged_inputs(connection: sqlite3.Connection, numbers: Sequence[int]) -> li
     return [(row["number"], row["title"], row["text"]) for row in rows]
 
 
-def mend_vector(connection: sqlite3.Connection, number: int, vector: NDArray[np.float32]) -> None:
+def mend_vector(connection: Connection, number: int, vector: NDArray[np.float32]) -> None:
     """Store the vector of a chunk anew, float32 ``[dimension]``."""
     stored = vector.astype(_VECTOR_TYPE).tobytes()
     connection.execute("UPDATE vectors SET vector = ?, sum = ? WHERE chunk = ?", (stored, of_vector(stored), number))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from app.schemas import AskRequest, AskResponse
-from ingest import Database, DatabaseClosed
+from ingest import Connection, Database, DatabaseClosed, Row
 
 _log = logging.getLogger("lorebase.answers")
 _MOST_WAITING = 10_000  # of one tenant, while its database cannot be written
@@ -262,7 +262,7 @@ class AnswerStore:
             yield from page
             last = rows[-1]["number"]
 
-    def _prune(self, connection: sqlite3.Connection) -> None:
+    def _prune(self, connection: Connection) -> None:
         """Forget what is too old or too much; the caller holds the transaction."""
         self._since_pruned = 0
         kept = self._retention
@@ -279,7 +279,7 @@ class AnswerStore:
 
 
 def _insert(
-    connection: sqlite3.Connection,
+    connection: Connection,
     at: float,
     request: AskRequest,
     response: AskResponse,
@@ -328,7 +328,7 @@ def _insert(
         connection.execute("UPDATE answers SET answer = NULL, citations = '[]' WHERE number = ?", (number,))
 
 
-def _is_there(connection: sqlite3.Connection, document_id: str) -> bool:
+def _is_there(connection: Connection, document_id: str) -> bool:
     return connection.execute("SELECT 1 FROM documents WHERE id = ?", (document_id,)).fetchone() is not None
 
 
@@ -343,7 +343,7 @@ def _passage_of(response: AskResponse, index: int) -> int | None:
     return None
 
 
-def _rated(connection: sqlite3.Connection, row: sqlite3.Row) -> RatedAnswer:
+def _rated(connection: Connection, row: Row) -> RatedAnswer:
     passages = {
         p["position"]: KeptPassage(
             p["document_id"], p["chunk_id"], p["title"], zlib.decompress(p["text"]).decode(), p["start"], p["end"],

@@ -7,7 +7,6 @@ asks is `app.life.evaluate_task`.
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 from app.life.comparison import Asked
 from app.life.question_sets import Item
-from ingest import Database
+from ingest import Connection, Database, Row
 
 Passages = Literal["retrieved", "given"]
 MOST_EVALUATIONS = 1000
@@ -121,7 +120,7 @@ class EvaluationStore:
 
     def add(
         self, evaluation_id: str, kind: str, name: str, plan: Plan, sets: Iterable[AskedSet],
-        connection: sqlite3.Connection, job_id: str,
+        connection: Connection, job_id: str,
     ) -> None:  # fmt: skip
         """Store an evaluation inside the transaction that adds its job. Raises TooManyEvaluations."""
         if connection.execute("SELECT count(*) FROM evaluations").fetchone()[0] >= MOST_EVALUATIONS:
@@ -212,7 +211,7 @@ _SELECT = (
 )
 
 
-def _evaluation(row: sqlite3.Row) -> Evaluation:
+def _evaluation(row: Row) -> Evaluation:
     stored = json.loads(row["plan"])
     plan = Plan(
         **{

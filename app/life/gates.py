@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
 
-from ingest import Database
+from ingest import Database, Row
 
 GATE_MIGRATIONS = [
     """
@@ -72,7 +71,7 @@ class GateStore:
         return {(row["adapter"], row["version"]): _result(row) for row in rows}
 
 
-def _result(row: sqlite3.Row) -> GateResult:
+def _result(row: Row) -> GateResult:
     return GateResult(
         row["adapter"], row["version"], row["evaluation_id"], bool(row["passed"]), bool(row["promoted"]),
         json.loads(row["reasons"]), row["at"],

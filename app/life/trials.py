@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from adapters import Adapter, AdapterRegistry
 from adapters.errors import AdapterError
 from app.life.policy import PolicyStore
-from ingest import Database, DatabaseClosed
+from ingest import Connection, Database, DatabaseClosed
 
 _log = logging.getLogger("lorebase.trials")
 LEAST_RATINGS = 10  # of each version
@@ -160,7 +160,7 @@ class Trials:
             self._registry.rollback(adapter.name, reason)
 
 
-def _counts(connection: sqlite3.Connection, adapter: str, version: int, since: float, until: float | None) -> ArmCounts:
+def _counts(connection: Connection, adapter: str, version: int, since: float, until: float | None) -> ArmCounts:
     row = connection.execute(
         """
         SELECT count(*) AS n, coalesce(sum(abstained), 0) AS abstained, avg(confidence) AS mean,

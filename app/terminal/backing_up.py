@@ -21,7 +21,7 @@ from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.terminal.failures import CommandFailed, Exit, told
 from app.terminal.output import Output
 from app.terminal.session import AsJson
-from ingest import Database
+from ingest import SqliteDatabase
 
 
 def backup_command(
@@ -101,7 +101,7 @@ def _write(part: Path, pieces: Iterable[bytes]) -> None:
 
 
 def _of_folder(data: Path, tenant_id: str | None) -> Iterator[bytes]:
-    with closing(Database(data / DATABASE, CENTRAL_MIGRATIONS)) as central:
+    with closing(SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)) as central:
         if tenant_id is not None and TenantDirectory(central).tenant(tenant_id) is None:
             raise CommandFailed(
                 f"There is no tenant {tenant_id} in {data}; `lorebase tenants list` has the ids.",
@@ -110,12 +110,12 @@ def _of_folder(data: Path, tenant_id: str | None) -> Iterator[bytes]:
             )
 
         @contextmanager
-        def open_tenant(tenant_id: str) -> Iterator[Database | None]:
+        def open_tenant(tenant_id: str) -> Iterator[SqliteDatabase | None]:
             path = data / TENANTS / tenant_id / DATABASE
             if not path.is_file():
                 yield None
                 return
-            with closing(Database(path, {})) as database:
+            with closing(SqliteDatabase(path, {})) as database:
                 yield database
 
         yield from backup(data, central, open_tenant, only=tenant_id)

@@ -26,7 +26,7 @@ from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.terminal.failures import CommandFailed, Exit
 from app.terminal.output import Output
 from app.terminal.session import Place
-from ingest import Database
+from ingest import SqliteDatabase
 
 _POLL_SECONDS = 0.05
 
@@ -67,7 +67,10 @@ def _owner(data: Path, tenant: str | None, *, creates: bool) -> str | None:
         if creates and tenant in (None, DEFAULT_TENANT):  # the only one that a first start makes
             return None
         raise CommandFailed(f"There is no data in {data}: --data takes a service's folder.", "no_data", Exit.NOT_FOUND)
-    with lock_data_folder(data), closing(TenantDirectory(Database(data / DATABASE, CENTRAL_MIGRATIONS))) as directory:
+    with (
+        lock_data_folder(data),
+        closing(TenantDirectory(SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS))) as directory,
+    ):
         names = {each.name: each.id for each in directory.tenants()}
     if tenant is None:
         return None

@@ -18,7 +18,7 @@ from app.tenants import CENTRAL_MIGRATIONS, Tenant, TenantDirectory
 from app.terminal.failures import CommandFailed, Exit, told
 from app.terminal.output import Output
 from app.terminal.session import AsJson
-from ingest import DOCUMENT_MIGRATIONS, Database, Embedder, embedder_of_vectors, reembed
+from ingest import DOCUMENT_MIGRATIONS, Embedder, SqliteDatabase, embedder_of_vectors, reembed
 
 
 def reindex_command(
@@ -48,7 +48,7 @@ def reindex(settings: Settings, output: Output, *, every: bool) -> None:
     done: list[str] = []
     try:
         with lock_data_folder(settings.data):
-            directory = TenantDirectory(Database(settings.data / DATABASE, CENTRAL_MIGRATIONS))
+            directory = TenantDirectory(SqliteDatabase(settings.data / DATABASE, CENTRAL_MIGRATIONS))
             try:
                 tenants = directory.tenants()
                 with output.progress() as progress:
@@ -70,7 +70,7 @@ def _reindex_tenant(path: Path, tenant: Tenant, embedder: Embedder, every: bool,
     """Whether there was anything to do."""
     if not path.is_file():  # never used yet
         return False
-    database = Database(path, {"documents": DOCUMENT_MIGRATIONS})
+    database = SqliteDatabase(path, {"documents": DOCUMENT_MIGRATIONS})
     try:
         with database.read() as connection:
             stored = embedder_of_vectors(connection)

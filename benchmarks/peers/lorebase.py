@@ -17,11 +17,11 @@ def prepare(job: Job, tuned: bool) -> Ingest:
     from ingest import (
         DOCUMENT_MIGRATIONS,
         Corpus,
-        Database,
         NewDocument,
         ParserProcess,
         SentenceTransformerEmbedder,
         SplitConfig,
+        SqliteDatabase,
         embedded_text,
     )
 
@@ -31,7 +31,7 @@ def prepare(job: Job, tuned: bool) -> Ingest:
 
     def ingest() -> list[str]:
         with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
-            database = Database(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
+            database = SqliteDatabase(Path(folder) / "lorebase.db", {"documents": DOCUMENT_MIGRATIONS})
             corpus = Corpus(database, embedder, SplitConfig(size=job.size))
             try:
                 corpus.search("", 1, None, None)  # opens the index, so that ingestion has to keep it up to date

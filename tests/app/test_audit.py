@@ -14,13 +14,13 @@ import pytest
 
 from app.audit import AUDIT_MIGRATIONS, BEGINNING, AuditEntry, AuditLog
 from app.local_server import LocalServer
-from ingest import Database
+from ingest import SqliteDatabase
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[AuditLog]:
-    database = Database(tmp_path / "tenant.db", {"audit": AUDIT_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "tenant.db", {"audit": AUDIT_MIGRATIONS})
     yield AuditLog(database)
     database.close()
 

@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.terminal.backing_up import write_backup
 from app.terminal.failures import CommandFailed
-from ingest import Database
+from ingest import Database, SqliteDatabase
 from tests.adapters.reader_lora import write_lora
 from tests.app.terminal.console import lorebase
 from tests.app.test_isolation import upload
@@ -35,7 +35,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir()
-        self.central = Database(path / DATABASE, CENTRAL_MIGRATIONS)
+        self.central = SqliteDatabase(path / DATABASE, CENTRAL_MIGRATIONS)
         self.directory = TenantDirectory(self.central)
 
     def add(self, name: str) -> str:
@@ -45,7 +45,7 @@ class Folder:
         (folder / "index").mkdir()
         (folder / "adapters" / "v1" / "weights.safetensors").write_text(f"weights of {name}")
         (folder / "index" / "graph").write_text("derived")
-        with closing(Database(folder / DATABASE, NOTES)) as database, database.write() as connection:
+        with closing(SqliteDatabase(folder / DATABASE, NOTES)) as database, database.write() as connection:
             connection.execute("INSERT INTO notes VALUES (?)", (f"note of {name}",))
         return tenant.id
 
@@ -55,7 +55,7 @@ class Folder:
         if not path.is_file():
             yield None
             return
-        with closing(Database(path, NOTES)) as database:
+        with closing(SqliteDatabase(path, NOTES)) as database:
             yield database
 
     def archive(self) -> bytes:
@@ -85,7 +85,7 @@ def test_what_is_restored_is_what_was_there_without_keys_and_indexes(folder: Fol
     assert weights.read_text() == "weights of north"
     assert not (tmp_path / "new" / "keys.env").exists()
     assert not (tmp_path / "new" / "tenants" / ids[0] / "index").exists()
-    with closing(TenantDirectory(Database(tmp_path / "new" / DATABASE, CENTRAL_MIGRATIONS))) as directory:
+    with closing(TenantDirectory(SqliteDatabase(tmp_path / "new" / DATABASE, CENTRAL_MIGRATIONS))) as directory:
         assert {t.id for t in directory.tenants()} == {*ids, empty}
         assert set(directory.unfinished()) == {*ids, empty}  # any may have been at work
 

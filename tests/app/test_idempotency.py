@@ -21,7 +21,7 @@ from app.idempotency import (
     steady_clock,
 )
 from app.jobs import JOB_MIGRATIONS, JobStore
-from ingest import Database
+from ingest import Database, SqliteDatabase
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
 
 ANSWER = KeptAnswer(202, [("content-type", "application/json")], b"{}")
@@ -29,7 +29,7 @@ ANSWER = KeptAnswer(202, [("content-type", "application/json")], b"{}")
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "tenant.db", {"jobs": JOB_MIGRATIONS, "idempotency": IDEMPOTENCY_MIGRATIONS})
+    opened = SqliteDatabase(tmp_path / "tenant.db", {"jobs": JOB_MIGRATIONS, "idempotency": IDEMPOTENCY_MIGRATIONS})
     yield opened
     opened.close()
 

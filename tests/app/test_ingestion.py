@@ -18,11 +18,11 @@ from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from ingest import (
     DOCUMENT_MIGRATIONS,
     Corpus,
-    Database,
     NewDocument,
     NothingToRetry,
     ParsedDocument,
     SameContentElsewhere,
+    SqliteDatabase,
     UnknownDocument,
     UnreadableDocument,
     parse,
@@ -68,8 +68,8 @@ class Tenant:
     def start(self) -> None:
         self.stopping = threading.Event()
         migrations = {"documents": DOCUMENT_MIGRATIONS, "jobs": JOB_MIGRATIONS}
-        self.database = Database(self.folder / "tenant.db", migrations)
-        self.directory = TenantDirectory(Database(self.folder / "central.db", CENTRAL_MIGRATIONS))
+        self.database = SqliteDatabase(self.folder / "tenant.db", migrations)
+        self.directory = TenantDirectory(SqliteDatabase(self.folder / "central.db", CENTRAL_MIGRATIONS))
         if not self.directory.tenants():
             self.directory.create("tenant")
         self.id = self.directory.tenants()[0].id

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from app.jobs import JOB_MIGRATIONS, Backlog, JobKind, JobStore
-from ingest import Database
+from ingest import Database, SqliteDatabase
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "jobs.db", {"jobs": JOB_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "jobs.db", {"jobs": JOB_MIGRATIONS})
     yield database
     database.close()
 
@@ -69,7 +69,7 @@ def test_unfinished_work_and_who_began_it_is_known_after_a_restart(jobs: JobStor
     job_id = add(jobs, "a", "b", "c")
     jobs.begin(job_id, ["a", "b"])
     jobs.documents_done(job_id, ["a"])
-    again = JobStore(Database(tmp_path / "jobs.db", {"jobs": JOB_MIGRATIONS}))
+    again = JobStore(SqliteDatabase(tmp_path / "jobs.db", {"jobs": JOB_MIGRATIONS}))
     found = again.next_items(10)
     assert found is not None
     assert [(item.document_id, item.attempts) for item in found[2]] == [("b", 1), ("c", 0)]
@@ -89,12 +89,12 @@ def test_newer_content_ends_the_job_of_the_older(jobs: JobStore, database: Datab
 
 
 def test_a_data_folder_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    old = Database(tmp_path / "old.db", {"jobs": JOB_MIGRATIONS[:1]})
+    old = SqliteDatabase(tmp_path / "old.db", {"jobs": JOB_MIGRATIONS[:1]})
     with old.write() as connection:
         connection.execute("INSERT INTO jobs (id, kind, state, created_at) VALUES ('j', 'ingest', 'running', 1.0)")
         connection.execute("INSERT INTO job_documents (job_id, position, document_id) VALUES ('j', 0, 'd')")
     old.close()
-    found = JobStore(Database(tmp_path / "old.db", {"jobs": JOB_MIGRATIONS})).next_items(10)
+    found = JobStore(SqliteDatabase(tmp_path / "old.db", {"jobs": JOB_MIGRATIONS})).next_items(10)
     assert found is not None
     assert found[0] == "j"
 

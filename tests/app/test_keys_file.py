@@ -10,7 +10,7 @@ import pytest
 from app.keys_file import KEYS_FILE, drop_unknown, first_keys
 from app.settings import Settings
 from app.tenants import CENTRAL_MIGRATIONS, Tenant, TenantDirectory
-from ingest import Database
+from ingest import Database, SqliteDatabase
 
 
 class Died(Exception):
@@ -26,7 +26,7 @@ class Dying(TenantDirectory):
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "lorebase.db", CENTRAL_MIGRATIONS)
+    opened = SqliteDatabase(tmp_path / "lorebase.db", CENTRAL_MIGRATIONS)
     yield opened
     opened.close()
 

@@ -10,7 +10,7 @@ import pytest
 from app.limits import Limits, RequestRates, seconds_left_today
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.usage import USAGE_MIGRATIONS, UsageStore
-from ingest import Database
+from ingest import SqliteDatabase
 
 
 class Clock:
@@ -62,7 +62,7 @@ def test_of_many_requests_at_once_exactly_as_many_pass_as_may() -> None:
 
 
 def test_an_override_stands_over_the_default_until_it_is_taken_back(tmp_path: Path) -> None:
-    database = Database(tmp_path / "central.db", CENTRAL_MIGRATIONS)
+    database = SqliteDatabase(tmp_path / "central.db", CENTRAL_MIGRATIONS)
     defaults = Limits(documents=10, bytes=1000)
     directory = TenantDirectory(database, defaults)
     one, two = (directory.create(name)[0].id for name in ("one", "two"))
@@ -78,7 +78,7 @@ def test_an_override_stands_over_the_default_until_it_is_taken_back(tmp_path: Pa
 
 
 def test_usage_is_counted_at_once_and_kept(tmp_path: Path) -> None:
-    database = Database(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
     woken: list[UsageStore] = []
     usage = UsageStore(database, woken.append)
     usage.add(requests=1)
@@ -96,7 +96,7 @@ def test_usage_is_counted_at_once_and_kept(tmp_path: Path) -> None:
 
 
 def test_bare_requests_are_written_by_the_hundred_and_what_costs_at_once(tmp_path: Path) -> None:
-    database = Database(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
     woken: list[UsageStore] = []
     written: list[bool] = []
     usage = UsageStore(database, woken.append, lambda: written.append(True))
@@ -113,7 +113,7 @@ def test_bare_requests_are_written_by_the_hundred_and_what_costs_at_once(tmp_pat
 
 
 def test_use_counted_from_many_threads_is_all_there(tmp_path: Path) -> None:
-    database = Database(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
     usage = UsageStore(database, lambda _: None)
 
     def work() -> None:

@@ -17,13 +17,13 @@ from app.task_worker import Control, TaskFailed, TaskFunction, TaskWorker
 from app.tasks import Task, TooManyTasks
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.workspace import Workspace
-from ingest import Corpus, Database, ParserProcess, RetrievalOptions
+from ingest import Corpus, ParserProcess, RetrievalOptions, SqliteDatabase
 from tests.ingest.hashing_embedder import HashingEmbedder
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[TenantDirectory]:
-    directory = TenantDirectory(Database(tmp_path / "central.db", CENTRAL_MIGRATIONS))
+    directory = TenantDirectory(SqliteDatabase(tmp_path / "central.db", CENTRAL_MIGRATIONS))
     yield directory
     directory.close()
 

@@ -14,7 +14,7 @@ from app.jobs import Backlog
 from app.life.answers import Retention
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.workspace import Workspace, Workspaces
-from ingest import Corpus, Database, IndexOptions, NewDocument, ParserProcess, RetrievalOptions
+from ingest import Corpus, IndexOptions, NewDocument, ParserProcess, RetrievalOptions, SqliteDatabase
 from tests.ingest.hashing_embedder import HashingEmbedder
 
 MEBIBYTE = 1024**2
@@ -22,7 +22,7 @@ MEBIBYTE = 1024**2
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[TenantDirectory]:
-    directory = TenantDirectory(Database(tmp_path / "central.db", CENTRAL_MIGRATIONS))
+    directory = TenantDirectory(SqliteDatabase(tmp_path / "central.db", CENTRAL_MIGRATIONS))
     yield directory
     directory.close()
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from ingest.corpus import Corpus
-from ingest.database import Database
+from ingest.database import Database, SqliteDatabase
 from ingest.schema import DOCUMENT_MIGRATIONS
 from tests.ingest.hashing_embedder import HashingEmbedder
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
     yield database
     database.close()
 

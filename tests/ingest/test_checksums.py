@@ -10,7 +10,7 @@ import pytest
 
 from ingest import checksums
 from ingest.corpus import Corpus
-from ingest.database import Database
+from ingest.database import Database, SqliteDatabase
 from ingest.errors import DamagedData
 from ingest.schema import DOCUMENT_MIGRATIONS
 from tests.ingest.hashing_embedder import HashingEmbedder
@@ -51,13 +51,15 @@ def test_text_that_is_no_text_is_damage(database: Database, corpus: Corpus) -> N
 
 def test_rows_of_before_get_their_checksums(tmp_path: Path) -> None:
     path = tmp_path / "tenant.sqlite"
-    before = Database(path, {"documents": DOCUMENT_MIGRATIONS[: DOCUMENT_MIGRATIONS.index(checksums.add_to_existing)]})
+    before = SqliteDatabase(
+        path, {"documents": DOCUMENT_MIGRATIONS[: DOCUMENT_MIGRATIONS.index(checksums.add_to_existing)]}
+    )
     ingest(Corpus(before, HashingEmbedder()), "The lamp is lit at six.")
     with before.write() as connection:
         connection.execute("UPDATE vectors SET sum = NULL")
         connection.execute("UPDATE chunks SET sum = NULL")
     before.close()
-    after = Database(path, {"documents": DOCUMENT_MIGRATIONS})
+    after = SqliteDatabase(path, {"documents": DOCUMENT_MIGRATIONS})
     with after.read() as connection:
         assert connection.execute("SELECT count(sum) FROM vectors").fetchone()[0] == 1
         assert connection.execute("SELECT count(sum) FROM chunks").fetchone()[0] == 1

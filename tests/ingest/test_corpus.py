@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ingest.corpus import Corpus
-from ingest.database import Database
+from ingest.database import Database, SqliteDatabase
 from ingest.errors import (
     DocumentNotReady,
     IndexMismatch,
@@ -195,12 +195,12 @@ def test_processing_stops_when_asked_and_goes_on_later(database: Database) -> No
 
 def test_everything_acknowledged_is_there_after_opening_again(tmp_path: Path) -> None:
     migrations = {"documents": DOCUMENT_MIGRATIONS}
-    first = Database(tmp_path / "tenant.sqlite", migrations)
+    first = SqliteDatabase(tmp_path / "tenant.sqlite", migrations)
     corpus = Corpus(first, HashingEmbedder())
     ready, pending = ingest(corpus, LEAVE), add(corpus, PAY).id
     before = corpus.search("holiday", 5)
     first.close()
-    second = Database(tmp_path / "tenant.sqlite", migrations)
+    second = SqliteDatabase(tmp_path / "tenant.sqlite", migrations)
     corpus = Corpus(second, HashingEmbedder())
     assert corpus.search("holiday", 5) == before
     assert (corpus.document(ready).status, corpus.document(pending).status) == ("ready", "pending")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.database import Database
+from ingest.database import Database, SqliteDatabase
 from ingest.errors import DatabaseClosed, IncompatibleDatabase
 
 NOTES = ["CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT NOT NULL)"]
@@ -17,7 +17,7 @@ NOTES = ["CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT NOT NULL)"]
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "notes.sqlite", {"notes": NOTES})
+    database = SqliteDatabase(tmp_path / "notes.sqlite", {"notes": NOTES})
     yield database
     database.close()
 
@@ -92,7 +92,7 @@ def test_a_closed_database_refuses_work(database: Database) -> None:
 
 def test_later_migrations_reach_a_database_made_by_earlier_ones(tmp_path: Path) -> None:
     path = tmp_path / "notes.sqlite"
-    first = Database(path, {"notes": NOTES})
+    first = SqliteDatabase(path, {"notes": NOTES})
     with first.write() as connection:
         connection.execute("INSERT INTO notes (body) VALUES ('old')")
     first.close()
@@ -103,7 +103,7 @@ def test_later_migrations_reach_a_database_made_by_earlier_ones(tmp_path: Path) 
             UPDATE notes SET body = upper(body) WHERE id = new.id;
         END;
     """
-    second = Database(path, {"notes": [*NOTES, trigger], "jobs": ["CREATE TABLE jobs (id TEXT);"]})
+    second = SqliteDatabase(path, {"notes": [*NOTES, trigger], "jobs": ["CREATE TABLE jobs (id TEXT);"]})
     with second.write() as connection:
         connection.execute("INSERT INTO notes (body) VALUES ('x')")
     with second.read() as connection:
@@ -117,8 +117,8 @@ def test_a_failing_migration_leaves_no_trace_of_itself(tmp_path: Path) -> None:
     path = tmp_path / "notes.sqlite"
     broken = "CREATE TABLE half (id TEXT); INSERT INTO missing VALUES (1);"
     with pytest.raises(sqlite3.OperationalError):
-        Database(path, {"notes": [*NOTES, broken]})
-    database = Database(path, {"notes": NOTES})
+        SqliteDatabase(path, {"notes": [*NOTES, broken]})
+    database = SqliteDatabase(path, {"notes": NOTES})
     with database.read() as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert tables == {"schema_version", "notes"}
@@ -127,9 +127,9 @@ def test_a_failing_migration_leaves_no_trace_of_itself(tmp_path: Path) -> None:
 
 def test_a_database_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.sqlite"
-    Database(path, {"notes": [*NOTES, "CREATE TABLE more (id TEXT)"]}).close()
+    SqliteDatabase(path, {"notes": [*NOTES, "CREATE TABLE more (id TEXT)"]}).close()
     with pytest.raises(IncompatibleDatabase, match="holds version 2 of its notes tables"):
-        Database(path, {"notes": NOTES})
+        SqliteDatabase(path, {"notes": NOTES})
 
 
 def test_what_was_deleted_is_in_no_byte_of_file_and_log_once_forgotten(database: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ingest import keyword_index
 from ingest.corpus import Corpus
-from ingest.database import Database
+from ingest.database import Database, SqliteDatabase
 from ingest.records import NewDocument
 from ingest.retrieval import RetrievalOptions
 from ingest.schema import DOCUMENT_MIGRATIONS
@@ -108,7 +108,7 @@ def test_deleted_documents_leave_the_index_consistent(corpus: Corpus, database: 
 
 def test_documents_of_before_the_keyword_index_are_indexed_when_their_database_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
-    Database(path, {"documents": DOCUMENT_MIGRATIONS[:1]}).close()
+    SqliteDatabase(path, {"documents": DOCUMENT_MIGRATIONS[:1]}).close()
     with sqlite3.connect(path) as old:
         old.execute(
             "INSERT INTO documents (id, collection, title, name, is_text, metadata, sha256, bytes, chunks, status, "
@@ -120,7 +120,7 @@ def test_documents_of_before_the_keyword_index_are_indexed_when_their_database_i
             ("a" * 32, "hall 涡轮机"),
         )
     old.close()
-    database = Database(path, {"documents": DOCUMENT_MIGRATIONS})
+    database = SqliteDatabase(path, {"documents": DOCUMENT_MIGRATIONS})
     corpus = Corpus(database, HashingEmbedder())
     for query in ("turbine", "hall", "涡轮"):
         assert [p.document_id for p in corpus.search(query, 3, options=KEYWORD)] == ["a" * 32]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ingest.corpus import Corpus
-from ingest.database import Database
+from ingest.database import SqliteDatabase
 from ingest.live_index import IndexOptions, LiveIndex
 from ingest.records import NewDocument
 from ingest.schema import DOCUMENT_MIGRATIONS
@@ -33,7 +33,7 @@ class Tenant:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.resized = 0
-        self.database = Database(folder / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
+        self.database = SqliteDatabase(folder / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
         self.background = ThreadPoolExecutor(1)
         self.options = IndexOptions(100, self.background, folder / "index", self._resize)
         self.corpus = Corpus(self.database, HashingEmbedder(64), SplitConfig(), index=self.options)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ingest.corpus import Corpus
-from ingest.database import Database
+from ingest.database import Database, SqliteDatabase
 from ingest.errors import IndexMismatch
 from ingest.reembedding import reembed
 from ingest.schema import DOCUMENT_MIGRATIONS
@@ -37,7 +37,7 @@ class CountingEmbedder(HashingEmbedder):
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
     corpus = Corpus(database, OLD)
     for number in range(80):
         ingest(corpus, f"Subject{number} is told of here.", title=f"Title{number}")
@@ -56,7 +56,7 @@ def test_after_it_the_new_embedder_finds_what_the_old_one_found(database: Databa
 
 def test_new_vectors_equal_those_of_an_ingestion(database: Database, tmp_path: Path) -> None:
     reembed(database, NEW)
-    fresh = Database(tmp_path / "fresh.sqlite", {"documents": DOCUMENT_MIGRATIONS})
+    fresh = SqliteDatabase(tmp_path / "fresh.sqlite", {"documents": DOCUMENT_MIGRATIONS})
     corpus = Corpus(fresh, NEW)
     for number in range(80):
         ingest(corpus, f"Subject{number} is told of here.", title=f"Title{number}")

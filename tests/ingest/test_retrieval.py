@@ -10,7 +10,7 @@ import pytest
 
 from ingest.corpus import Corpus
 from ingest.cross_encoder import CrossEncoderReranker
-from ingest.database import Database
+from ingest.database import Database, SqliteDatabase
 from ingest.document_store import passages
 from ingest.errors import InvalidFilter, RerankerUnavailable
 from ingest.fusion import diversify, fuse
@@ -40,7 +40,7 @@ class LongestFirst:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[MakeCorpus]:
-    database = Database(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
     yield lambda **more: Corpus(database, HashingEmbedder(), SplitConfig(size=200, overlap=0), **more)
     database.close()
 
@@ -143,7 +143,7 @@ def test_what_is_deleted_is_found_by_no_stage(make: MakeCorpus) -> None:
 
 
 def test_looking_up_passages_costs_the_same_however_many_documents_there_are(tmp_path: Path) -> None:
-    database = Database(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
     corpus = Corpus(database, HashingEmbedder())
     first = ingest(corpus, "The turbine turns in the hall.")
     few = _steps_to_look_up(database, first)

@@ -11,14 +11,14 @@ import pytest
 from app.background_writer import BackgroundWriter
 from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention, UnknownAnswer
 from app.schemas import AdapterUsed, AskRequest, AskResponse, Citation, PassageResponse, Usage
-from ingest import DOCUMENT_MIGRATIONS, Database
+from ingest import DOCUMENT_MIGRATIONS, Database, SqliteDatabase
 
 TEXT = "The lamp was turned by a clockwork. An electric motor turns it now."
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "tenant.db", {"documents": DOCUMENT_MIGRATIONS, "answers": ANSWER_MIGRATIONS})
+    database = SqliteDatabase(tmp_path / "tenant.db", {"documents": DOCUMENT_MIGRATIONS, "answers": ANSWER_MIGRATIONS})
     with database.write() as connection:
         for document_id in ("lamp", "other"):
             connection.execute(
