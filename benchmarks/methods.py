@@ -113,7 +113,7 @@ def measure(
         trained, _ = train(examples, folder, config_of(given, generates=True), model=str(MODEL), objective=objective)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         adapter = AdapterRef(sha256_of(folder / ADAPTER_WEIGHTS), folder)
-        engine = CausalEngine(MODEL, device="cpu", max_waiting=len(asked))
+        engine = CausalEngine(MODEL, device="cpu", max_waiting=2 * len(asked))
         engine.load()
         try:
             figures = quality(answers(engine, asked, adapter), asked)
@@ -177,7 +177,7 @@ def _loss(network: Any, task: AnswerWriting) -> float:
 def base_answers(examples: Sequence[TrainingExample]) -> list[str]:
     """What the base itself answers."""
     _be_quiet()
-    engine = CausalEngine(MODEL, device="cpu", max_waiting=len(examples))
+    engine = CausalEngine(MODEL, device="cpu", max_waiting=2 * len(examples))  # one asker may fill half of it
     engine.load()
     try:
         return answers(engine, examples, None)

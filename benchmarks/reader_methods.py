@@ -87,7 +87,8 @@ def answer(model: Any, tokenizer: Any, question: Question) -> str:
         return_offsets_mapping=True, return_tensors="pt",
     )  # fmt: skip
     offsets = pair.pop("offset_mapping")[0].tolist()
-    out = model.eval()(input_ids=pair["input_ids"], attention_mask=pair["attention_mask"])
+    with torch.autocast("cpu", torch.bfloat16, enabled=model.dtype == torch.bfloat16):  # what is trained is float32
+        out = model.eval()(input_ids=pair["input_ids"], attention_mask=pair["attention_mask"])
     begin = pair.sequence_ids(0).index(1)
     start, end = out.start_logits[0].float().numpy(), out.end_logits[0].float().numpy()  # [T] each
     first, last, _ = best_span(start, end, begin, len(offsets) - 1, LONGEST_ANSWER, 0.0)

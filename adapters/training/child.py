@@ -34,7 +34,7 @@ def main() -> None:
     os.dup2(2, 1)
     spec = json.loads(sys.stdin.buffer.read())
     _follow_parent(int(spec["parent"]))
-    os.nice(int(spec["niceness"]))
+    _stand_back(int(spec["niceness"]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory(int(spec["memory_bytes"]))
     folder = Path(spec["folder"])
@@ -49,6 +49,14 @@ def main() -> None:
             _tell(events, *_reason(error))
     events.flush()
     os._exit(0)  # no time for the interpreters of libraries to clean up
+
+
+def _stand_back(niceness: int) -> None:
+    """Leave the processor to others. Linux weighs sessions against each other before it looks at their processes, and
+    this is a session of its own, so both are told (sched(7), "The autogroup feature")."""
+    os.nice(niceness)
+    with contextlib.suppress(OSError):  # not every kernel groups by sessions
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def _run(spec: dict[str, Any], folder: Path, events: IO[str]) -> dict[str, Any]:

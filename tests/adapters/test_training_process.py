@@ -88,3 +88,11 @@ def test_a_child_that_takes_longer_than_it_may_is_ended(tmp_path: Path) -> None:
         pid = child.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group by sessions")
+def test_a_child_stands_back_among_the_sessions_of_the_machine_and_among_processes(tmp_path: Path) -> None:
+    with TrainingProcess(spec_in(tmp_path, niceness=7)) as child:
+        next(child.events(90, never))
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == os.nice(0) + 7
+        assert Path(f"/proc/{child.pid}/autogroup").read_text().split()[-1] == "7"
