@@ -124,7 +124,7 @@ class Settings(BaseSettings):
         256,
         ge=1,
         description="Tokens of prompts a language model reads in one step, beside the answers under way; fewer keep "
-        "those more fluent.",
+        "those more fluent. Where more wait to be read than are under way, it reads more, as far as a second goes.",
     )
     index_memory_mb: int = Field(
         1024, ge=1, description="Memory for the tenants' vector indexes and open databases, in MiB."

@@ -39,6 +39,11 @@ class Answering(PooledRow[LoadedLora]):
         """Tokens that must be held for it at most: of its longest answer, the last is never read again."""
         return self.virtual + len(self.prompt.token_ids) + max(1, self.row.max_tokens) - 1
 
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the model has not seen all of its prompt yet; otherwise it generates."""
+        return self.lane is not None and self.lane.cached < self.virtual + len(self.prompt.token_ids)
+
     def push(self, token_id: int, log_probability: float) -> None:
         """Take one generated token and tell what follows from it."""
         if not math.isfinite(log_probability):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -34,6 +35,7 @@ from adapters.template import Passage
 from adapters.validation import check_effect
 
 _log = logging.getLogger(__name__)
+_LONG_STEP_SECONDS = 1.0
 _PROBE = Row(
     "What does the probe measure?",
     (Passage("It measures whether an adapter changes what the base model says."),),
@@ -58,7 +60,8 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
         adapter_budget_bytes: memory for resident adapters. A row waits until its adapter has room.
         kv_budget_bytes: memory for the keys and values of rows in the model. A row waits until its prompt and longest
             answer fit; one that never can is refused with RequestTooLong.
-        prefill_tokens: tokens of prompts that are read in one step at most, beside the rows that generate.
+        prefill_tokens: tokens of prompts that are read in one step beside the rows that generate; more where fewer
+            generate than are to be read, as far as a second goes.
         merge_after: rows in a row on one plain LoRA adapter after which it is merged into the base weights, until a
             row on anything else comes; 0: never.
         quantized: ``none``, ``int8`` or ``nf4``: bits of the base model's weights (`adapters.quantized`).
@@ -86,6 +89,7 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
         self._packing = threading.Lock()  # a tokenizer may be used by one thread at a time
         self._probes: deque[tuple[LoadedLora, Future[Effect]]] = deque()
         self._steps = self._step_rows = 0
+        self._reading_pace = 0.0  # tokens a second in the last step that read much of prompts
         self._running: list[Answering] = []  # in order of admission; the engine's thread alone changes it
         self._thread: threading.Thread | None = None
         self._base: CausalModel | None = None
@@ -240,18 +244,27 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
 
     def _next_work(self) -> list[tuple[Answering, int]]:
         """What each row does in this step: one token, or the next piece of its prompt while there is room."""
-        work, room = [], self._prefill_tokens
+        work, room = [], self._room_for_prompts()
         for answering in self._running:
             lane = answering.lane
             if lane is None:
                 continue
-            if lane.cached >= len(answering.prompt.token_ids) + lane.virtual:
+            if not answering.reads_prompt:
                 work.append((answering, 1))
             elif room:
                 count = min(room, len(lane.pending))
                 room -= count
                 work.append((answering, count))
         return work
+
+    def _room_for_prompts(self) -> int:
+        """Tokens of prompts to read in this step. Rows that generate wait for it, so it is short; but where more rows
+        are to be read than generate, it is as many times longer, within `_LONG_STEP_SECONDS`: together they come to
+        their answers in fewer steps."""
+        reading = sum(answering.reads_prompt for answering in self._running)
+        times = reading // max(1, len(self._running) - reading)
+        in_time = int(self._reading_pace * _LONG_STEP_SECONDS)
+        return max(self._prefill_tokens, min(times * self._prefill_tokens, in_time))
 
     def _step(self, runner: Runner, work: Sequence[tuple[Answering, int]]) -> None:
         """Take a step; when it fails, each row alone, so that only those fail that must."""
@@ -270,9 +283,13 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
 
     def _advance(self, runner: Runner, work: Sequence[tuple[Answering, int]]) -> None:
         by_lane = {answering.lane: answering for answering, _ in work}
+        tokens = sum(count for _, count in work)
+        begun = time.monotonic()
         scores = runner.step([(answering.lane, count) for answering, count in work if answering.lane is not None])
         self._steps += 1
         self._step_rows += len(work)
+        if tokens >= self._prefill_tokens:
+            self._reading_pace = tokens / max(1e-6, time.monotonic() - begun)
         if not scores:
             return
         due = [by_lane[lane] for lane in scores]

@@ -220,6 +220,21 @@ def test_a_long_prompt_is_read_in_pieces_and_may_be_cancelled_between_them(model
     engine.close()
 
 
+def test_rows_that_come_together_are_read_together(model: Path) -> None:
+    engine = CausalEngine(model, prefill_tokens=32)
+    engine.load()
+    ask(engine, ROWS[:1])  # from then on the engine knows how much it reads in a second
+    before = engine.status()
+    rows = [replace(ROWS[0], share_key=str(number), max_tokens=20) for number in range(12)]
+    with held(engine, replace(ROWS[2], max_tokens=1)):
+        heard = [Heard() for _ in rows]
+        for row, each in zip(rows, heard, strict=True):
+            engine.submit(row, each)
+    prompts = sum(each.done().prompt_tokens for each in heard)
+    assert engine.status().steps - before.steps < 20 + prompts // 32, "one after the other it takes more"
+    engine.close()
+
+
 def test_rows_wait_for_memory_and_one_that_never_fits_is_refused(model: Path) -> None:
     engine = CausalEngine(model, kv_budget_bytes=300 * 2 * 2 * 2 * 16 * 4)  # 300 tokens: one row at a time
     engine.load()
