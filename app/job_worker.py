@@ -8,7 +8,6 @@ do when a step fails; the work itself is the owner's.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from app.jobs import JobKind
-from ingest import DatabaseClosed, EmbedderUnavailable, IngestError
+from ingest import STORAGE_ERRORS, DatabaseClosed, EmbedderUnavailable, IngestError
 
 _log = logging.getLogger("lorebase.jobs")
 Lane = Literal["reading", "embedding"]
@@ -173,7 +172,7 @@ class JobWorker:
             owner.do(step)
         except DatabaseClosed:
             raise
-        except (EmbedderUnavailable, OSError, sqlite3.Error) as error:  # such as a full disk: it may pass
+        except (EmbedderUnavailable, *STORAGE_ERRORS) as error:  # such as a full disk: it may pass
             delay = self._delay(tenant_id, error)
             _log.warning("a job waits %.0f s: %s", delay, error, extra=extra)
             owner.wait(step, str(error))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import sqlite3
 import threading
 import time
 import uuid
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.scopes import OPERATOR, Scope, TenantScope, spread
-from ingest import Connection, Database, DatabaseClosed, Row
+from ingest import STORAGE_ERRORS, Connection, Database, DatabaseClosed, Row
 
 KEY_COLUMNS = """
 ALTER TABLE keys ADD COLUMN name TEXT NOT NULL DEFAULT '';
@@ -116,7 +115,7 @@ class KeyStore:
                 connection.executemany("UPDATE keys SET last_used_at = ? WHERE id = ?", uses)
         except DatabaseClosed:
             return True
-        except (sqlite3.Error, OSError):
+        except STORAGE_ERRORS:
             with self._lock:
                 self._unwritten |= {key_id for _, key_id in uses}
             return False

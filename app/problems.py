@@ -124,6 +124,8 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.InvalidFilter: (422, "invalid_filter"),
     ingest_errors.UnknownDocument: (404, "not_found"),
     ingest_errors.DatabaseClosed: (503, "unavailable"),
+    ingest_errors.DatabaseUnavailable: (503, "database_unavailable"),
+    ingest_errors.DatabaseFull: (507, "storage_full"),
     ingest_errors.InvalidDocument: (422, "invalid_document"),
     ingest_errors.SameContentElsewhere: (409, "same_content_elsewhere"),
     ingest_errors.NothingToRetry: (409, "nothing_to_retry"),

@@ -10,7 +10,6 @@ import fcntl
 import logging
 import os
 import resource
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +47,7 @@ from app.training_jobs import Trainings
 from app.turns import Turns
 from app.workspace import Workspace, Workspaces
 from ingest import (
+    STORAGE_ERRORS,
     ArchiveLimits,
     Corpus,
     CrossEncoderReranker,
@@ -245,7 +245,7 @@ class Service:
         """Erase a tenant and all it owns, also while its jobs run. False when there is no such tenant."""
         try:
             workspace = self.workspaces.get(tenant_id)
-        except (sqlite3.Error, IngestError):  # damaged: it goes all the same
+        except (*STORAGE_ERRORS, IngestError):  # damaged: it goes all the same
             workspace = None
         for ref in workspace.adapters.refs() if workspace is not None else ():
             self.engine.unload(ref)
@@ -264,7 +264,7 @@ class Service:
                 if self._storage.central.forget_deleted():
                     return
                 time.sleep(0.05)
-        except sqlite3.Error as error:
+        except STORAGE_ERRORS as error:
             _log.warning("the names of removed tenants are in the central database yet: %s", error)
 
     async def allowances(self, tenant_id: str, spends_tokens: bool) -> Sequence[Allowance]:
@@ -285,7 +285,7 @@ class Service:
                 (workspace.audit.add_refusal if refusal else workspace.audit.add)(entry)
         except DatabaseClosed:  # the tenant is gone, or the service stops
             pass
-        except (sqlite3.Error, OSError, DamagedData):
+        except (*STORAGE_ERRORS, DamagedData):
             _log.exception("an action is missing from the audit log", extra={"tenant": tenant_id})
 
     def idempotency(self, tenant_id: str) -> IdempotencyStore | None:

@@ -8,14 +8,13 @@ nothing. Knows rows and days; limits are `app.limits`' business.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ingest import Connection, Database, DatabaseClosed
+from ingest import STORAGE_ERRORS, Connection, Database, DatabaseClosed
 
 _log = logging.getLogger("lorebase.usage")
 _MOST_BARE_REQUESTS = 100  # that wait to be written, when nothing else does
@@ -118,7 +117,7 @@ class UsageStore:
                         _write(connection, counts)
             except DatabaseClosed:  # the tenant is gone
                 return True
-            except (sqlite3.Error, OSError) as error:  # such as a full disk: it may pass
+            except STORAGE_ERRORS as error:  # such as a full disk: it may pass
                 _log.warning("usage waits to be written: %s", error)
                 return False
             with self._lock:

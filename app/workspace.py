@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-import sqlite3
 import threading
 import time
 from collections import OrderedDict, deque
@@ -33,7 +32,7 @@ from app.tasks import TaskStore
 from app.templates import TemplateStore
 from app.tenants import TenantDirectory
 from app.usage import UsageStore
-from ingest import Corpus, Database, DatabaseClosed, RetrievalOptions
+from ingest import STORAGE_ERRORS, Corpus, Database, DatabaseClosed, RetrievalOptions
 
 _log = logging.getLogger("lorebase.workspace")
 _ADAPTERS = "adapters"
@@ -121,7 +120,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close everything; what is unfinished goes on when the tenant is opened again."""
-        with contextlib.suppress(sqlite3.Error, DatabaseClosed):
+        with contextlib.suppress(*STORAGE_ERRORS, DatabaseClosed):
             self.ingestion.leave()
         self.answers.write_waiting()
         self.usage.write_waiting()

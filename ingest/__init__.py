@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ingest.archives import ArchiveLimits, expand_archives
     from ingest.corpus import Corpus
     from ingest.cross_encoder import CrossEncoderReranker
-    from ingest.database import Connection, Cursor, Database, Migration, Row, SqliteDatabase
+    from ingest.database import STORAGE_ERRORS, Connection, Cursor, Database, Migration, Row, SqliteDatabase
     from ingest.embedding import Embedder, SentenceTransformerEmbedder, embedded_text, foreign_script
     from ingest.errors import (
         CompletionFailed,
@@ -64,13 +64,15 @@ _HOMES = {
     "ingest.archives": ("ArchiveLimits", "expand_archives"),
     "ingest.corpus": ("Corpus",),
     "ingest.cross_encoder": ("CrossEncoderReranker",),
-    "ingest.database": ("Connection", "Cursor", "Database", "Migration", "Row", "SqliteDatabase"),
+    "ingest.database": ("Connection", "Cursor", "Database", "Migration", "Row", "STORAGE_ERRORS", "SqliteDatabase"),
     "ingest.embedding": ("Embedder", "SentenceTransformerEmbedder", "embedded_text", "foreign_script"),
     "ingest.errors": (
         "CompletionFailed",
         "CompletionTooLong",
         "DamagedData",
         "DatabaseClosed",
+        "DatabaseFull",
+        "DatabaseUnavailable",
         "DocumentNotReady",
         "EmbedderUnavailable",
         "IncompatibleDatabase",
@@ -83,6 +85,7 @@ _HOMES = {
         "NothingToRetry",
         "SameContentElsewhere",
         "UnknownDocument",
+        "UnsuitableDatabase",
         "UnreadableDocument",
     ),
     "ingest.filters": ("compile_filter",),
@@ -116,6 +119,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "DOCUMENT_MIGRATIONS",
     "METHODS",
+    "STORAGE_ERRORS",
     "AddedDocument",
     "ArchiveLimits",
     "Backend",
@@ -131,6 +135,8 @@ __all__ = [
     "DamagedData",
     "Database",
     "DatabaseClosed",
+    "DatabaseFull",
+    "DatabaseUnavailable",
     "DocumentNotReady",
     "DocumentRecord",
     "DocumentSplit",
@@ -171,6 +177,7 @@ __all__ = [
     "StoredChunk",
     "UnknownDocument",
     "UnreadableDocument",
+    "UnsuitableDatabase",
     "Upload",
     "compile_filter",
     "embedded_text",

@@ -19,10 +19,13 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from ingest.errors import DamagedData, DatabaseClosed, IncompatibleDatabase
+from ingest.errors import DamagedData, DatabaseClosed, DatabaseFull, DatabaseUnavailable, IncompatibleDatabase
 
 Migration = str | Callable[[sqlite3.Connection], None]
 """A SQL script, or a function where SQL does not suffice; either runs inside a transaction."""
+
+STORAGE_ERRORS = (sqlite3.Error, OSError, DatabaseUnavailable, DatabaseFull)
+"""What a disk or a database server may bring about: it may pass, so that the same can be tried again."""
 
 _IDLE_READERS = 4
 _BUSY_SECONDS = 30.0
@@ -293,6 +296,11 @@ class SqliteDatabase:
                         "ON CONFLICT (component) DO UPDATE SET version = excluded.version",
                         (component, number + 1),
                     )
+
+
+def is_sqlite(connection: Connection) -> bool:
+    """Whether a connection is to a SQLite file: for the few statements that no two databases share."""
+    return isinstance(connection, sqlite3.Connection)
 
 
 def plain_rows(connection: Connection, sql: str, parameters: Sequence[Any] = ()) -> Cursor:

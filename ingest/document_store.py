@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest import checksums
+from ingest import checksums, keyword_index
 from ingest.database import Connection, Row
 from ingest.errors import InvalidDocument, UnknownDocument
 from ingest.filters import Predicate
@@ -166,6 +166,7 @@ def complete(
     numbers = np.empty(len(chunks), dtype=np.int64)
     for position, (chunk, vector) in enumerate(zip(chunks, vectors.astype(_VECTOR_TYPE, copy=False), strict=True)):
         text = parsed.text[chunk.start : chunk.end]
+        extra = extra_terms(title, text)
         number = connection.execute(
             'INSERT INTO chunks (document_id, position, start, "end", page, section, text, title, extra_terms, sum) '
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
@@ -178,10 +179,11 @@ def complete(
                 chunk.section,
                 text,
                 title,
-                extra_terms(title, text),
+                extra,
                 checksums.of_chunk(text, chunk.start, chunk.end),
             ),
         ).fetchone()["number"]
+        keyword_index.add(connection, number, title, chunk.section, text, extra)
         stored = vector.tobytes()
         connection.execute(
             "INSERT INTO vectors (chunk, vector, sum) VALUES (?, ?, ?)", (number, stored, checksums.of_vector(stored))
@@ -255,7 +257,7 @@ def select(
         conditions.append(("collection = ?", [_storable(collection)]))
     if status is not None:
         conditions.append(("status = ?", [_storable(status)]))
-    where = " AND ".join(f"({sql})" for sql, _ in conditions) or "1"
+    where = " AND ".join(f"({sql})" for sql, _ in conditions) or "1 = 1"
     rows = connection.execute(
         f"SELECT id FROM documents WHERE {where} ORDER BY number",  # noqa: S608 - values are bound
         [value for _, values in conditions for value in values],
@@ -314,15 +316,16 @@ def documents(
 ) -> tuple[list[DocumentRecord], int]:
     """Documents, the newest first, and how many there are in all; ``title`` is a part of their title, any case;
     ``within``: the only collections."""
-    where = (
-        "(?1 IS NULL OR collection = ?1) AND (?2 IS NULL OR status = ?2) "
-        "AND (?3 IS NULL OR instr(lower(coalesce(title, name)), lower(?3)) > 0) "
-        "AND (?4 IS NULL OR collection IN (SELECT value FROM json_each(?4)))"
-    )
-    only = None if within is None else json.dumps(sorted(within))
-    values = (*(None if value is None else _storable(value) for value in (collection, status, title)), only)
+    conditions = {
+        "collection = ?": None if collection is None else _storable(collection),
+        "status = ?": None if status is None else _storable(status),
+        "instr(lower(coalesce(title, name)), lower(?)) > 0": None if title is None else _storable(title),
+        "collection IN (SELECT value FROM json_each(?))": None if within is None else json.dumps(sorted(within)),
+    }
+    where = " AND ".join(sql for sql, value in conditions.items() if value is not None) or "1 = 1"
+    values = [value for value in conditions.values() if value is not None]
     rows = connection.execute(
-        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {where} ORDER BY number DESC LIMIT ?5 OFFSET ?6",  # noqa: S608
+        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE {where} ORDER BY number DESC LIMIT ? OFFSET ?",  # noqa: S608
         (*values, limit, offset),
     )
     total = connection.execute(f"SELECT count(*) FROM documents WHERE {where}", values).fetchone()[0]  # noqa: S608
@@ -373,8 +376,9 @@ def chunks(connection: Connection, document_id: str, limit: int, offset: int) ->
 def counts(connection: Connection) -> Counts:
     """How much there is."""
     row = connection.execute(
-        "SELECT count(*) AS documents, total(status = 'pending') AS pending, total(status = 'ready') AS ready, "
-        "total(status = 'failed') AS failed, total(chunks) AS chunks, total(bytes) AS bytes FROM documents"
+        "SELECT count(*) AS documents, count(CASE status WHEN 'pending' THEN 1 END) AS pending, "
+        "count(CASE status WHEN 'ready' THEN 1 END) AS ready, count(CASE status WHEN 'failed' THEN 1 END) AS failed, "
+        "coalesce(sum(chunks), 0) AS chunks, coalesce(sum(bytes), 0) AS bytes FROM documents"
     ).fetchone()
     return Counts(**{name: int(row[name]) for name in row.keys()})  # noqa: SIM118 - a Row iterates over values
 
@@ -393,8 +397,8 @@ def passages(
     # CROSS JOIN holds SQLite to this order; left to itself it begins with every ready document.
     rows = connection.execute(
         "SELECT chunks.*, coalesce(documents.title, documents.name) AS document_title FROM json_each(?) AS wanted "
-        "CROSS JOIN chunks ON chunks.number = wanted.value CROSS JOIN documents ON documents.id = chunks.document_id "
-        "WHERE documents.status = 'ready'",
+        "CROSS JOIN chunks ON chunks.number = CAST(wanted.value AS BIGINT) "
+        "CROSS JOIN documents ON documents.id = chunks.document_id WHERE documents.status = 'ready'",
         (json.dumps(list(numbers)),),
     )
     by_number = {row["number"]: row for row in rows}
@@ -425,11 +429,11 @@ def matching(connection: Connection, predicate: Predicate | None, collection: st
         if collection is None:
             return None
         elsewhere = connection.execute(
-            "SELECT 1 FROM documents WHERE collection < ?1 OR collection > ?1 LIMIT 1", (_storable(collection),)
+            "SELECT 1 FROM documents WHERE collection < ? OR collection > ? LIMIT 1", (_storable(collection),) * 2
         ).fetchone()
         if elsewhere is None:
             return None
-    where, parameters = (predicate.sql, list(predicate.parameters)) if predicate else ("1", [])
+    where, parameters = (predicate.sql, list(predicate.parameters)) if predicate else ("1 = 1", [])
     if collection is not None:
         where = f"collection = ? AND {where}"
         parameters.insert(0, _storable(collection))

@@ -15,6 +15,9 @@ IngestError
 ├── RerankerUnavailable    reranking was asked for, and there is no reranker or it cannot be loaded
 ├── IndexMismatch          the stored vectors were made by another embedder
 ├── DatabaseClosed         the database was closed while it was asked: its tenant is gone, or the service stops
+├── DatabaseUnavailable    the database server cannot be reached now
+├── DatabaseFull           the database server has no room left
+├── UnsuitableDatabase     a database server or its role cannot be used
 ├── DamagedData            what is stored is not what was stored: a checksum or an owner does not fit
 └── IncompatibleDatabase   a database was written by a newer version of this software
 """
@@ -91,6 +94,20 @@ class IndexMismatch(IngestError):
 
 class DatabaseClosed(IngestError):
     """The database was closed while it was asked: its owner is gone, or the process ends."""
+
+
+class DatabaseUnavailable(IngestError):
+    """The database server cannot be reached now. Attributes: ``retry_seconds``: when to try again."""
+
+    retry_seconds = 2
+
+
+class DatabaseFull(IngestError):
+    """The database server has no room left; nothing was stored."""
+
+
+class UnsuitableDatabase(IngestError):
+    """A database server, or the role that is used there, does not do. The message says what does."""
 
 
 class DamagedData(IngestError):

@@ -40,9 +40,12 @@ _INTEGERS = range(-(2**63), 2**63)
 # A metadata field's scalar is `field`; the elements of a list are `element`.
 _FIELD = (
     "EXISTS (SELECT 1 FROM json_each(documents.metadata) AS field LEFT JOIN "
-    "json_each(CASE field.type WHEN 'array' THEN field.value ELSE '[]' END) AS element "
+    "json_each(CASE field.type WHEN 'array' THEN field.value ELSE '[]' END) AS element ON 1 = 1 "
     "WHERE field.key = ? AND ({}))"
 )
+_TEXT = "CASE {0}.type WHEN 'text' THEN {0}.atom END"
+_NUMBER = "CASE WHEN {0}.type IN ('integer', 'real') THEN CAST({0}.atom AS NUMERIC) END"
+_NEVER = "(1 = 0)"
 _ABSENT = (
     "NOT EXISTS (SELECT 1 FROM json_each(documents.metadata) AS field WHERE field.key = ? AND field.type <> 'null')"
 )
@@ -139,7 +142,7 @@ class _Compiler:
             return f"({_ABSENT})"
         if isinstance(value, bool):
             if name in _COLUMNS:
-                return "0"
+                return _NEVER
             word = "true" if value else "false"
             self.parameters.append(name)
             return _FIELD.format(f"field.type = '{word}' OR element.type = '{word}'")
@@ -150,14 +153,12 @@ class _Compiler:
         self._check_value(value, where)
         if name in _COLUMNS:
             if not isinstance(value, str):
-                return "0"
+                return _NEVER
             self.parameters.append(value)
-            return f"(coalesce({_COLUMNS[name]} {sign} ?, 0))"
-        types = "('text')" if isinstance(value, str) else "('integer', 'real')"
+            return f"({_COLUMNS[name]} IS NOT NULL AND {_COLUMNS[name]} {sign} ?)"
+        scalar = _TEXT if isinstance(value, str) else _NUMBER
         self.parameters += [name, value, value]
-        return _FIELD.format(
-            f"(field.type IN {types} AND field.atom {sign} ?) OR (element.type IN {types} AND element.atom {sign} ?)"
-        )
+        return _FIELD.format(f"{scalar.format('field')} {sign} ? OR {scalar.format('element')} {sign} ?")
 
     def _check_value(self, value: Any, where: str) -> None:
         self._values += 1
@@ -177,7 +178,7 @@ class _Compiler:
 def _any(options: list[str]) -> str:
     """The options joined by "or" as a balanced tree: a long chain would exceed SQLite's expression depth."""
     if not options:
-        return "0"
+        return _NEVER
     if len(options) == 1:
         return options[0]
     middle = len(options) // 2

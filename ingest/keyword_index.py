@@ -15,8 +15,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from ingest.database import Connection
+from ingest.database import Connection, is_sqlite
 
 TITLE_OF_CHUNKS = "coalesce(documents.title, CASE documents.is_text WHEN 0 THEN documents.name END, '')"
 """What a document is called, for its chunks to be found by: its title, else its file's name."""
@@ -50,6 +51,19 @@ _STOP_WORDS = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What is looked for: a word, or with ``is_prefix`` the beginning of one."""
+
+    text: str
+    is_prefix: bool = False
+
+    @property
+    def expression(self) -> str:
+        """The term as FTS5 takes it."""
+        return f'"{self.text}"*' if self.is_prefix else f'"{self.text}"'
+
+
 def extra_terms(title: str, text: str) -> str:
     """The terms of a chunk that FTS5's word tokenizer would not find, separated by spaces.
 
@@ -75,7 +89,7 @@ def match_expression(query: str) -> str | None:
     Nothing of the query is read as FTS5's syntax. English function words are left out unless nothing else is asked.
     At most 128 different terms are looked for, the first ones.
     """
-    return " OR ".join(_terms(query)) or None
+    return " OR ".join(term.expression for term in _terms(query)) or None
 
 
 def telling_words(query: str) -> list[str]:
@@ -93,16 +107,16 @@ def _normal(query: str) -> str:
     return unicodedata.normalize("NFKC", query.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _terms(query: str) -> list[str]:
+def _terms(query: str) -> list[Term]:
     normal = _normal(query)
     runs = _CJK_RUN.findall(normal)
     characters = dict.fromkeys(pair for run in runs for pair in _pairs(run))
     words = telling_words(query)
     if not words and not runs:  # nothing else is asked
         words = list(dict.fromkeys(_words(_CONTRACTION.sub(" ", normal))))
-    terms = [f'"{word[:_LONGEST_TERM]}"' for word in [*words, *characters]]
+    terms = [Term(word[:_LONGEST_TERM]) for word in [*words, *characters]]
     # A single character is looked for as the beginning of a pair.
-    terms += [f'"{run}"*' for run in dict.fromkeys(runs) if len(run) == 1]
+    terms += [Term(run, is_prefix=True) for run in dict.fromkeys(runs) if len(run) == 1]
     return terms[:_MOST_TERMS]
 
 
@@ -114,23 +128,17 @@ def search(
     Args:
         documents: search only in these; all when ``None``.
     """
-    expression = match_expression(query)
-    if expression is None or count <= 0:
-        return [], []
     where, values = "", []
     if documents is not None:
-        where = "AND +rowid IN (SELECT number FROM chunks WHERE document_id IN (SELECT value FROM json_each(?)))"
+        where = "IN (SELECT number FROM chunks WHERE document_id IN (SELECT value FROM json_each(?)))"
         values = [json.dumps(list(documents))]
-    return _ranked(connection, expression, where, values, count)
+    return _ranked(connection, _terms(query), where, values, count)
 
 
 def scores(connection: Connection, query: str, numbers: Sequence[int]) -> dict[int, float]:
     """BM25 scores of these chunks; one that holds none of the query's words is left out."""
-    expression = match_expression(query)
-    if expression is None or not numbers:
-        return {}
-    where = "AND +rowid IN (SELECT value FROM json_each(?))"
-    return dict(zip(*_ranked(connection, expression, where, [json.dumps(list(numbers))], len(numbers)), strict=True))
+    where, values = "IN (SELECT CAST(value AS BIGINT) FROM json_each(?))", [json.dumps(list(numbers))]
+    return dict(zip(*_ranked(connection, _terms(query), where, values, len(numbers)), strict=True))
 
 
 def ceiling(connection: Connection, query: str) -> float:
@@ -138,12 +146,21 @@ def ceiling(connection: Connection, query: str) -> float:
 
     FTS5's BM25 has k1 = 1.2, so a term earns at most (k1 + 1) times its inverse document frequency.
     """
-    total = int(connection.execute("SELECT total(chunks) FROM documents WHERE status = 'ready'").fetchone()[0])
+    total = int(
+        connection.execute("SELECT coalesce(sum(chunks), 0) FROM documents WHERE status = 'ready'").fetchone()[0]
+    )
     highest = 0.0
-    for term in _terms(query):
-        holding = connection.execute("SELECT count(*) FROM keywords WHERE keywords MATCH ?", (term,)).fetchone()[0]
+    for holding in _holding(connection, _terms(query)):
         highest += max(_LEAST_IDF, math.log((total - holding + 0.5) / (holding + 0.5))) if holding < total else 0.0
     return (_K1 + 1) * highest
+
+
+def add(connection: Connection, number: int, title: str, section: str | None, text: str, extra: str) -> None:
+    """Index a chunk that was just stored, where no trigger does."""
+    if not is_sqlite(connection):
+        from ingest.postgres import keywords
+
+        keywords.add(connection, number, (title, section or "", text, extra))
 
 
 def index_existing(connection: Connection) -> None:
@@ -160,15 +177,32 @@ def index_existing(connection: Connection) -> None:
 
 
 def _ranked(
-    connection: Connection, expression: str, where: str, values: Sequence[str], count: int
+    connection: Connection, terms: Sequence[Term], where: str, values: Sequence[str], count: int
 ) -> tuple[list[int], list[float]]:
+    """``where``: what further holds of a chunk's number, if anything."""
+    if not terms or count <= 0:
+        return [], []
+    if not is_sqlite(connection):
+        from ingest.postgres import keywords
+
+        return keywords.search(connection, terms, count, where and f"AND chunk {where}", values)
     # With a bare rowid FTS5 would run the whole match once for each number of the list; +rowid filters after one match.
     rows = connection.execute(
         f"SELECT rowid, -bm25(keywords, {_TITLE_WEIGHT}, {_TITLE_WEIGHT}, 1.0, 1.0) AS score FROM keywords "  # noqa: S608
-        f"WHERE keywords MATCH ? {where} ORDER BY score DESC, rowid LIMIT ?",
-        (expression, *values, count),
+        f"WHERE keywords MATCH ? {where and f'AND +rowid {where}'} ORDER BY score DESC, rowid LIMIT ?",
+        (" OR ".join(term.expression for term in terms), *values, count),
     ).fetchall()
     return [row["rowid"] for row in rows], [row["score"] for row in rows]
+
+
+def _holding(connection: Connection, terms: Sequence[Term]) -> list[int]:
+    """How many chunks hold each term."""
+    if not is_sqlite(connection):
+        from ingest.postgres import keywords
+
+        return keywords.holding(connection, terms)
+    query = "SELECT count(*) FROM keywords WHERE keywords MATCH ?"
+    return [connection.execute(query, (term.expression,)).fetchone()[0] for term in terms]
 
 
 def _pairs(run: str) -> list[str]:

@@ -10,7 +10,6 @@ Knows the database, the index in memory and the lists' file, and when each follo
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest import vector_store as store
-from ingest.database import Database
+from ingest.database import STORAGE_ERRORS, Database
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import DamagedData, DatabaseClosed, IndexMismatch
 from ingest.inverted_lists import InvertedLists, ListsFileUnusable, lists_for
@@ -329,7 +328,7 @@ class LiveIndex:
             for other in folder.iterdir():
                 if other != file:
                     other.unlink(missing_ok=True)
-        except (OSError, sqlite3.Error) as error:
+        except STORAGE_ERRORS as error:
             _log.warning("inverted lists cannot be saved; after a restart they are built anew: %s", error)
 
     def _file(self, generation: str) -> Path:

@@ -56,7 +56,7 @@ def put(connection: Connection, document_id: str, new: NewDocument, fallback: Sp
         return ReplacedDocument(document_id, title_now, current.status, duplicate=True, replaces=False, is_new=True)
     waits = connection.execute(
         "SELECT 1 FROM replacements WHERE document_id = ? AND status = 'pending' AND collection = ? AND sha256 = ? "
-        "AND is_text = ? AND title IS ? AND name = ? AND metadata = ? AND split = ?",
+        "AND is_text = ? AND title IS NOT DISTINCT FROM ? AND name = ? AND metadata = ? AND split = ?",
         (document_id, *identity, title, new.name, metadata, way),
     ).fetchone()
     if waits is not None:
@@ -97,8 +97,8 @@ def switch(connection: Connection, document_id: str) -> None:
     """
     other = connection.execute(
         "SELECT documents.id FROM documents JOIN replacements USING (collection, sha256, is_text) "
-        "WHERE replacements.document_id = ?1 AND documents.id <> ?1",
-        (document_id,),
+        "WHERE replacements.document_id = ? AND documents.id <> ?",
+        (document_id, document_id),
     ).fetchone()
     if other is not None:
         raise SameContentElsewhere(other["id"])
@@ -106,13 +106,12 @@ def switch(connection: Connection, document_id: str) -> None:
     connection.execute(
         "UPDATE documents SET (collection, title, name, is_text, metadata, split, sha256, bytes) = "
         "(SELECT collection, title, name, is_text, metadata, split, sha256, length(content) FROM replacements "
-        "WHERE document_id = ?1), status = 'pending', error = NULL WHERE id = ?1",
-        (document_id,),
+        "WHERE document_id = ?), status = 'pending', error = NULL WHERE id = ?",
+        (document_id, document_id),
     )
     connection.execute(
-        "UPDATE originals SET content = (SELECT content FROM replacements WHERE document_id = ?1) "
-        "WHERE document_id = ?1",
-        (document_id,),
+        "UPDATE originals SET content = (SELECT content FROM replacements WHERE document_id = ?) WHERE document_id = ?",
+        (document_id, document_id),
     )
     discard(connection, document_id)
 

@@ -30,7 +30,10 @@ def default_split(connection: Connection) -> SplitConfig | None:
 
 def set_default_split(connection: Connection, split: SplitConfig) -> None:
     """Set how documents that bring nothing of their own are split from here on."""
-    connection.execute("INSERT OR REPLACE INTO default_split (one, split) VALUES (1, ?)", (split_json(split),))
+    connection.execute(
+        "INSERT INTO default_split (one, split) VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET split = excluded.split",
+        (split_json(split),),
+    )
 
 
 def split_json(split: SplitConfig) -> str:

@@ -79,7 +79,7 @@ def all_vectors(connection: Connection, dimension: int, spare: float = 0.0) -> S
 def vectors_of(connection: Connection, numbers: Sequence[int], dimension: int) -> tuple[list[int], NDArray[np.float32]]:
     """The vectors of some chunks: the numbers that are there, and float32 ``[n, dimension]`` in their order."""
     rows = connection.execute(
-        "SELECT chunk, vector FROM vectors WHERE chunk IN (SELECT value FROM json_each(?))",
+        "SELECT chunk, vector FROM vectors WHERE chunk IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
         (json.dumps(list(numbers)),),
     ).fetchall()
     stacked = np.frombuffer(b"".join(row["vector"] for row in rows), dtype=_VECTOR_TYPE)
@@ -89,10 +89,9 @@ def vectors_of(connection: Connection, numbers: Sequence[int], dimension: int) -
 def vectors_at(connection: Connection, found: Sequence[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
     """Vectors float32 ``[dimension]`` of chunks given as (document id, position), of those that are there."""
     rows = connection.execute(
-        "SELECT document_id, position, vector FROM json_each(?) AS wanted "
-        "CROSS JOIN chunks ON document_id = wanted.value ->> 0 AND position = wanted.value ->> 1 "
-        "CROSS JOIN vectors ON chunk = number",
-        (json.dumps([list(each) for each in found]),),
+        "SELECT document_id, position, vector FROM chunks JOIN vectors ON chunk = number "  # noqa: S608
+        f"WHERE (document_id, position) IN (VALUES {', '.join(['(?, ?)'] * len(found))})",
+        [value for each in found for value in each],
     )
     return {(row["document_id"], row["position"]): np.frombuffer(row["vector"], dtype=_VECTOR_TYPE) for row in rows}
 
@@ -133,7 +132,10 @@ def fact(connection: Connection, name: str) -> str | None:
 
 def note(connection: Connection, name: str, value: str) -> None:
     """Note something about the stored vectors under a name, in place of what was there."""
-    connection.execute("INSERT OR REPLACE INTO index_facts (name, value) VALUES (?, ?)", (name, value))
+    connection.execute(
+        "INSERT INTO index_facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (name, value),
+    )
 
 
 def damaged_inputs(connection: Connection, numbers: Sequence[int]) -> list[tuple[int, str, str]]:
@@ -143,7 +145,8 @@ def damaged_inputs(connection: Connection, numbers: Sequence[int]) -> list[tuple
         DamagedData: the text is not what was stored either.
     """
     rows = connection.execute(
-        "SELECT * FROM chunks WHERE number IN (SELECT value FROM json_each(?))", (json.dumps(list(numbers)),)
+        "SELECT * FROM chunks WHERE number IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
+        (json.dumps(list(numbers)),),
     ).fetchall()
     for row in rows:
         check_chunk(row)

@@ -11,6 +11,7 @@ import pytest
 from app.local_server import LocalServer, local_server
 from reliability.rows import SETTINGS
 
+pytest_plugins = ["tests.databases"]
 METRICS_KEY = "a-key-for-metrics-alone"
 
 

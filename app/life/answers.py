@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
 import threading
 import time
 import zlib
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from app.schemas import AskRequest, AskResponse
-from ingest import Connection, Database, DatabaseClosed, Row
+from ingest import STORAGE_ERRORS, Connection, Database, DatabaseClosed, Row
 
 _log = logging.getLogger("lorebase.answers")
 _MOST_WAITING = 10_000  # of one tenant, while its database cannot be written
@@ -201,7 +200,7 @@ class AnswerStore:
                         self._prune(connection)
             except DatabaseClosed:  # the tenant is gone
                 return True
-            except (sqlite3.Error, OSError) as error:  # such as a full disk: it may pass
+            except STORAGE_ERRORS as error:  # such as a full disk: it may pass
                 _log.warning("answers wait to be kept: %s", error)
                 with self._lock:
                     self._waiting = (batch + self._waiting)[:_MOST_WAITING]

@@ -8,7 +8,6 @@ trained again is handed in.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -22,7 +21,7 @@ from app.life.errors import VersionTainted
 from app.life.policy import PolicyStore
 from app.limits import QuotaExceeded
 from app.tasks import TooManyTasks
-from ingest import Database, DatabaseClosed
+from ingest import STORAGE_ERRORS, Database, DatabaseClosed
 
 _log = logging.getLogger("lorebase.erasure")
 _ASKED_AT_ONCE = 500  # documents in one statement
@@ -197,7 +196,7 @@ class Erasures:
         """As `settle`, from the background: a disk that fails is tried again by the next request."""
         try:
             self.settle()
-        except (OSError, sqlite3.Error, DatabaseClosed) as error:
+        except (*STORAGE_ERRORS, DatabaseClosed) as error:
             _log.warning("erased documents could not be settled: %s", error)
 
     def _refuse_blocked(self, wanted: str) -> None:

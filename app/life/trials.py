@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-import sqlite3
 from dataclasses import dataclass
 
 from adapters import Adapter, AdapterRegistry
 from adapters.errors import AdapterError
 from app.life.policy import PolicyStore
-from ingest import Connection, Database, DatabaseClosed
+from ingest import STORAGE_ERRORS, Connection, Database, DatabaseClosed
 
 _log = logging.getLogger("lorebase.trials")
 LEAST_RATINGS = 10  # of each version
@@ -111,7 +110,7 @@ class Trials:
         """Take back what has become worse. Cheap where nothing is on trial; a disk that fails is tried again later."""
         try:
             self._look()
-        except (OSError, sqlite3.Error, AdapterError, DatabaseClosed) as error:
+        except (*STORAGE_ERRORS, AdapterError, DatabaseClosed) as error:
             _log.warning("trials could not be looked at: %s", error)
 
     def _look(self) -> None:

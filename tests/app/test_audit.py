@@ -5,24 +5,20 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import httpx
 import pytest
 
-from app.audit import AUDIT_MIGRATIONS, BEGINNING, AuditEntry, AuditLog
+from app.audit import BEGINNING, AuditEntry, AuditLog
 from app.local_server import LocalServer
-from ingest import SqliteDatabase
+from ingest import Database
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[AuditLog]:
-    database = SqliteDatabase(tmp_path / "tenant.db", {"audit": AUDIT_MIGRATIONS})
-    yield AuditLog(database)
-    database.close()
+def log(database: Database) -> AuditLog:
+    return AuditLog(database)
 
 
 def entry(number: int, status: int = 200) -> AuditEntry:
@@ -60,10 +56,10 @@ def test_entries_from_many_threads_make_one_chain(log: AuditLog) -> None:
         ("UPDATE audit SET sha256 = 'x' WHERE number = 4", 4),
     ],
 )
-def test_a_changed_or_missing_entry_is_found(log: AuditLog, tmp_path: Path, change: str, at: int) -> None:
+def test_a_changed_or_missing_entry_is_found(log: AuditLog, database: Database, change: str, at: int) -> None:
     for number in range(4):
         log.add(entry(number))
-    with closing(sqlite3.connect(tmp_path / "tenant.db")) as connection, connection:
+    with database.write() as connection:
         connection.execute(change)
     assert log.verify().broken_at == at
 

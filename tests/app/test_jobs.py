@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.jobs import JOB_MIGRATIONS, Backlog, JobKind, JobStore
 from ingest import Database, SqliteDatabase
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = SqliteDatabase(tmp_path / "jobs.db", {"jobs": JOB_MIGRATIONS})
-    yield database
-    database.close()
 
 
 @pytest.fixture
@@ -65,11 +57,11 @@ def test_a_cancelled_job_names_only_documents_no_other_job_waits_for(jobs: JobSt
     assert [job.id for job in jobs.page(10, 0, "queued")[0]] == [third, second]
 
 
-def test_unfinished_work_and_who_began_it_is_known_after_a_restart(jobs: JobStore, tmp_path: Path) -> None:
+def test_unfinished_work_and_who_began_it_is_known_after_a_restart(jobs: JobStore, database: Database) -> None:
     job_id = add(jobs, "a", "b", "c")
     jobs.begin(job_id, ["a", "b"])
     jobs.documents_done(job_id, ["a"])
-    again = JobStore(SqliteDatabase(tmp_path / "jobs.db", {"jobs": JOB_MIGRATIONS}))
+    again = JobStore(database)
     found = again.next_items(10)
     assert found is not None
     assert [(item.document_id, item.attempts) for item in found[2]] == [("b", 1), ("c", 0)]

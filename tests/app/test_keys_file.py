@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.keys_file import KEYS_FILE, drop_unknown, first_keys
 from app.settings import Settings
-from app.tenants import CENTRAL_MIGRATIONS, Tenant, TenantDirectory
-from ingest import Database, SqliteDatabase
+from app.tenants import Tenant, TenantDirectory
+from ingest import Database
 
 
 class Died(Exception):
@@ -24,13 +23,6 @@ class Dying(TenantDirectory):
         raise Died
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = SqliteDatabase(tmp_path / "lorebase.db", CENTRAL_MIGRATIONS)
-    yield opened
-    opened.close()
-
-
 def kept(data: Path) -> dict[str, str]:
     lines = (data / KEYS_FILE).read_text().splitlines()
     assert len({line.partition("=")[0] for line in lines}) == len(lines), "one key under each name"
@@ -38,11 +30,11 @@ def kept(data: Path) -> dict[str, str]:
 
 
 def test_a_first_start_that_died_between_its_keys_leaves_none_that_nobody_knows(
-    database: Database, tmp_path: Path
+    central: Database, tmp_path: Path
 ) -> None:
     with pytest.raises(Died):
-        first_keys(Dying(database), Settings(data=tmp_path))
-    directory = TenantDirectory(database)
+        first_keys(Dying(central), Settings(data=tmp_path))
+    directory = TenantDirectory(central)
     made = first_keys(directory, Settings(data=tmp_path))
     admin, default = (kept(tmp_path)[name] for name in ("LOREBASE_ADMIN_KEY", "LOREBASE_DEFAULT_KEY"))
     of_admin, of_default = directory.keys.principal(admin), directory.keys.principal(default)
@@ -53,14 +45,14 @@ def test_a_first_start_that_died_between_its_keys_leaves_none_that_nobody_knows(
     assert made == {"LOREBASE_DEFAULT_KEY": default}, "the other one opens something already"
 
 
-def test_keys_that_were_written_and_never_accepted_are_replaced(database: Database, tmp_path: Path) -> None:
+def test_keys_that_were_written_and_never_accepted_are_replaced(central: Database, tmp_path: Path) -> None:
     (tmp_path / KEYS_FILE).write_text("# mine\nLOREBASE_ADMIN_KEY=never-accepted\nLOREBASE_DEFAULT_KEY=nor-this\n")
-    made = first_keys(TenantDirectory(database), Settings(data=tmp_path))
+    made = first_keys(TenantDirectory(central), Settings(data=tmp_path))
     told = "".join(f"{name}={key}\n" for name, key in made.items())
     assert (tmp_path / KEYS_FILE).read_text() == "# mine\n" + told
 
 
-def test_what_a_crash_left_of_rewriting_the_file_is_deleted(database: Database, tmp_path: Path) -> None:
+def test_what_a_crash_left_of_rewriting_the_file_is_deleted(central: Database, tmp_path: Path) -> None:
     (tmp_path / "keys.tmp").write_text("LOREBASE_ADMIN_KEY=half-of-a-k")
-    drop_unknown(tmp_path, TenantDirectory(database).keys)
+    drop_unknown(tmp_path, TenantDirectory(central).keys)
     assert not (tmp_path / "keys.tmp").exists()

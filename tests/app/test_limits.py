@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 
 from app.limits import Limits, RequestRates, seconds_left_today
-from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
-from app.usage import USAGE_MIGRATIONS, UsageStore
-from ingest import SqliteDatabase
+from app.tenants import TenantDirectory
+from app.usage import UsageStore
+from ingest import Database
 
 
 class Clock:
@@ -61,24 +60,21 @@ def test_of_many_requests_at_once_exactly_as_many_pass_as_may() -> None:
     assert sum(passed) == 77
 
 
-def test_an_override_stands_over_the_default_until_it_is_taken_back(tmp_path: Path) -> None:
-    database = SqliteDatabase(tmp_path / "central.db", CENTRAL_MIGRATIONS)
+def test_an_override_stands_over_the_default_until_it_is_taken_back(central: Database) -> None:
     defaults = Limits(documents=10, bytes=1000)
-    directory = TenantDirectory(database, defaults)
+    directory = TenantDirectory(central, defaults)
     one, two = (directory.create(name)[0].id for name in ("one", "two"))
     directory.limits.change(one, {"documents": 20, "bytes": "unlimited"})
     assert directory.limits.of(one) == Limits(documents=20)
     assert directory.limits.of(two) == defaults
-    again = TenantDirectory(database, defaults)
+    again = TenantDirectory(central, defaults)
     assert again.limits.of(one) == Limits(documents=20)
     again.limits.change(one, {"documents": None})
     assert again.limits.of(one) == Limits(documents=10)
     assert again.limits.overrides(one) == {"bytes": "unlimited"}
-    directory.close()
 
 
-def test_usage_is_counted_at_once_and_kept(tmp_path: Path) -> None:
-    database = SqliteDatabase(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
+def test_usage_is_counted_at_once_and_kept(database: Database) -> None:
     woken: list[UsageStore] = []
     usage = UsageStore(database, woken.append)
     usage.add(requests=1)
@@ -92,11 +88,9 @@ def test_usage_is_counted_at_once_and_kept(tmp_path: Path) -> None:
     kept = UsageStore(database, woken.append)
     assert kept.today() == usage.today() == kept.days(5)[0]
     assert kept.today().training_seconds == 0.5
-    database.close()
 
 
-def test_bare_requests_are_written_by_the_hundred_and_what_costs_at_once(tmp_path: Path) -> None:
-    database = SqliteDatabase(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
+def test_bare_requests_are_written_by_the_hundred_and_what_costs_at_once(database: Database) -> None:
     woken: list[UsageStore] = []
     written: list[bool] = []
     usage = UsageStore(database, woken.append, lambda: written.append(True))
@@ -109,11 +103,9 @@ def test_bare_requests_are_written_by_the_hundred_and_what_costs_at_once(tmp_pat
     assert written
     usage.add(prompt_tokens=1)
     assert len(woken) == 2
-    database.close()
 
 
-def test_use_counted_from_many_threads_is_all_there(tmp_path: Path) -> None:
-    database = SqliteDatabase(tmp_path / "tenant.db", {"usage": USAGE_MIGRATIONS})
+def test_use_counted_from_many_threads_is_all_there(database: Database) -> None:
     usage = UsageStore(database, lambda _: None)
 
     def work() -> None:
@@ -129,7 +121,6 @@ def test_use_counted_from_many_threads_is_all_there(tmp_path: Path) -> None:
     stored = UsageStore(database, lambda _: None).today()
     assert (stored.requests, stored.prompt_tokens) == (800, 2400)
     assert usage.today() == stored
-    database.close()
 
 
 def test_a_day_ends_at_midnight_in_utc() -> None:

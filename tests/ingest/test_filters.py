@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from ingest.database import Connection, Database
 from ingest.errors import InvalidFilter
 from ingest.filters import compile_filter
 
@@ -19,16 +20,16 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def connection() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:")
-    connection.execute("CREATE TABLE documents (id, collection, title, name, media_type, created_at, metadata)")
-    for key, metadata in ROWS.items():
-        connection.execute(
-            "INSERT INTO documents VALUES (?, 'default', NULL, ?, 'text/plain', '2024-01-01', ?)",
-            (key, f"{key}.txt", json.dumps(metadata, ensure_ascii=False)),
-        )
-    return connection
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    with database.write() as connection:
+        for key, metadata in ROWS.items():
+            connection.execute(
+                "INSERT INTO documents (id, collection, name, media_type, created_at, updated_at, metadata, is_text, "
+                "sha256, bytes, status) VALUES (?, 'default', ?, 'text/plain', '2024-01-01', '', ?, 1, ?, 1, 'ready')",
+                (key, f"{key}.txt", json.dumps(metadata, ensure_ascii=False), key),
+            )
+        yield connection
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def connection() -> sqlite3.Connection:
         ),
     ],
 )
-def test_a_filter_selects_exactly(connection: sqlite3.Connection, condition: Any, expected: str) -> None:
+def test_a_filter_selects_exactly(connection: Connection, condition: Any, expected: str) -> None:
     predicate = compile_filter(condition)
     assert predicate is not None
     rows = connection.execute(
@@ -130,7 +131,7 @@ def test_a_malformed_filter_is_refused_with_its_place(condition: Any, message: s
         compile_filter(condition)
 
 
-def test_the_deepest_filter_allowed_is_compiled(connection: sqlite3.Connection) -> None:
+def test_the_deepest_filter_allowed_is_compiled(connection: Connection) -> None:
     predicate = compile_filter(nested(7))
     assert predicate is not None
     connection.execute(f"SELECT id FROM documents WHERE {predicate.sql}", predicate.parameters)

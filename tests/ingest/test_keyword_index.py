@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from ingest import keyword_index
 from ingest.corpus import Corpus
-from ingest.database import Database, SqliteDatabase
+from ingest.database import Database, SqliteDatabase, is_sqlite
+from ingest.postgres import PostgresServer
 from ingest.records import NewDocument
 from ingest.retrieval import RetrievalOptions
 from ingest.schema import DOCUMENT_MIGRATIONS
@@ -103,7 +105,46 @@ def test_deleted_documents_leave_the_index_consistent(corpus: Corpus, database: 
     assert [p.document_id for p in corpus.search("turbine", 3, options=KEYWORD)] == [stays]
     assert corpus.search("涡轮", 3, options=KEYWORD) == []
     with database.write() as connection:
-        connection.execute("INSERT INTO keywords (keywords, rank) VALUES ('integrity-check', 1)")
+        if is_sqlite(connection):
+            connection.execute("INSERT INTO keywords (keywords, rank) VALUES ('integrity-check', 1)")
+        else:
+            assert tuple(connection.execute("SELECT chunks, terms FROM keyword_totals").fetchone()) == (1, 3)
+            words = connection.execute("SELECT term FROM keywords ORDER BY term")
+            assert [row["term"] for row in words] == ["maker", "the", "turbin"]
+
+
+def test_both_kinds_of_database_score_alike(tmp_path: Path, postgres: PostgresServer) -> None:
+    texts = [
+        ("Turbines", "The turbines turn; a turbine hall holds four of them."),
+        (None, "Café crème, naïve façades and an eﬃcient plan for the hall."),
+        ("东京", "東京タワーは高さ333メートルです。他的职业是医生。"),
+        (None, "Relational, conditional, generalizations; the running runners ran. turbine turbine turbine"),
+        ("manual_v2", "state-of-the-art x2 HALL hall's ABC12 ＡＢＣ１２ हिन्दी में लिखा Серверы в Москве"),
+    ]
+    queries = [
+        "turbine hall",
+        "cafe facade",
+        "医",
+        "タワー 职业",
+        "generalization relation",
+        "state of art",
+        "в москве",
+    ]
+    found = []
+    for database in (
+        SqliteDatabase(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS}), postgres.database(uuid4().hex)
+    ):  # fmt: skip
+        corpus = Corpus(database, HashingEmbedder())
+        for title, text in texts:
+            ingest(corpus, text, title)
+        found.append(
+            [[(p.text, pytest.approx(p.score)) for p in corpus.search(q, 5, options=KEYWORD)] for q in queries]
+        )
+        with database.read() as connection:
+            found[-1].append([("ceiling", pytest.approx(keyword_index.ceiling(connection, q))) for q in queries])
+        database.close()
+    assert all(found[0])
+    assert found[0] == found[1]
 
 
 def test_documents_of_before_the_keyword_index_are_indexed_when_their_database_is_opened(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +39,8 @@ class LongestFirst:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[MakeCorpus]:
-    database = SqliteDatabase(tmp_path / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
-    yield lambda **more: Corpus(database, HashingEmbedder(), SplitConfig(size=200, overlap=0), **more)
-    database.close()
+def make(database: Database) -> MakeCorpus:
+    return lambda **more: Corpus(database, HashingEmbedder(), SplitConfig(size=200, overlap=0), **more)
 
 
 def ingest(corpus: Corpus, text: str, collection: str = "default", **metadata: object) -> str:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from app.background_writer import BackgroundWriter
-from app.life.answers import ANSWER_MIGRATIONS, AnswerStore, Retention, UnknownAnswer
+from app.life.answers import AnswerStore, Retention, UnknownAnswer
 from app.schemas import AdapterUsed, AskRequest, AskResponse, Citation, PassageResponse, Usage
-from ingest import DOCUMENT_MIGRATIONS, Database, SqliteDatabase
+from ingest import Database
 
 TEXT = "The lamp was turned by a clockwork. An electric motor turns it now."
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = SqliteDatabase(tmp_path / "tenant.db", {"documents": DOCUMENT_MIGRATIONS, "answers": ANSWER_MIGRATIONS})
+@pytest.fixture(autouse=True)
+def documents(database: Database) -> None:
     with database.write() as connection:
         for document_id in ("lamp", "other"):
             connection.execute(
@@ -26,8 +23,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
                 "updated_at) VALUES (?, 'default', 'n', 1, '{}', ?, 1, 'ready', '', '')",
                 (document_id, document_id),
             )
-    yield database
-    database.close()
 
 
 def store(database: Database, retention: Retention = Retention(), texts: bool = True) -> AnswerStore:  # noqa: B008
@@ -162,6 +157,7 @@ def test_the_writer_keeps_what_is_noted_and_ends_in_order(database: Database) ->
     answers.rate("two", 1, None)
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # of the other kind: test_postgres_over_http
 def test_an_answer_that_cannot_be_written_now_waits(database: Database) -> None:
     answers = store(database)
     with database.write() as connection:

@@ -1,0 +1,9 @@
+"""The rows of all tenants in one PostgreSQL database, behind the same statements as a tenant's own SQLite file.
+
+The only place that knows psycopg, which is loaded when a server is opened.
+"""
+
+from ingest.postgres.database import PostgresDatabase, PostgresMigration, PostgresServer
+from ingest.postgres.schema import DOCUMENT_TABLES
+
+__all__ = ["DOCUMENT_TABLES", "PostgresDatabase", "PostgresMigration", "PostgresServer"]

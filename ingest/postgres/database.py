@@ -1,0 +1,303 @@
+"""One PostgreSQL database for all tenants: a pool of connections, transactions of one tenant each, numbered migrations.
+
+Every table with a column ``tenant`` has row-level security: a transaction sees and writes the rows of the tenant it
+was begun for, and none where it was begun for none. Knows how a transaction begins and ends and which migrations a
+component has applied; knows no table but its own ``schema_version``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+
+from ingest.errors import (
+    DamagedData,
+    DatabaseClosed,
+    DatabaseFull,
+    DatabaseUnavailable,
+    IncompatibleDatabase,
+    UnsuitableDatabase,
+)
+from ingest.postgres.connection import PostgresConnection, PostgresRow, rows_by_name
+
+PostgresMigration: TypeAlias = str
+"""A script of statements; it runs as it stands, in a transaction of its own."""
+_TENANT = re.compile(r"[0-9a-f]{32}")
+_OLDEST_SERVER = 140000
+_MOST_CONNECTIONS = 20
+_WAIT_SECONDS = 5.0  # for a connection
+_POLL_SECONDS = 0.1
+_MIGRATING = 0x6C6F7265  # the key of the lock under which one process at a time migrates
+_SERVING = 0x6C6F7266  # and of the one that a service holds
+_SCHEMA_VERSION = "CREATE TABLE IF NOT EXISTS schema_version (component text PRIMARY KEY, version integer NOT NULL)"
+_TENANT_TABLES = """
+    SELECT c.relname AS name, c.relforcerowsecurity AS secured FROM pg_class c
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant'
+    WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace ORDER BY c.oid DESC
+"""
+
+
+class PostgresServer:
+    """A database server, reached through a pool of connections.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database``, as libpq takes it.
+        migrations: component name → scripts, oldest first. Scripts that were released are never edited.
+
+    Raises:
+        DatabaseUnavailable: it cannot be reached.
+        UnsuitableDatabase: its version, encoding or the role do not do.
+        IncompatibleDatabase: it holds a later version of a component than ``migrations`` know.
+    """
+
+    def __init__(self, url: str, migrations: Mapping[str, Sequence[PostgresMigration]]) -> None:
+        self._url = url
+        with self.connected() as connection:
+            self.version = _check_server(connection)
+            _migrate(connection, migrations)
+        self._pool: ConnectionPool[psycopg.Connection[PostgresRow]] = ConnectionPool(
+            url,
+            kwargs={"autocommit": True, "row_factory": rows_by_name},
+            min_size=1,
+            max_size=_MOST_CONNECTIONS,
+            timeout=_WAIT_SECONDS,
+            open=True,
+        )
+        self._claim: psycopg.Connection[PostgresRow] | None = None
+
+    @contextmanager
+    def connected(self) -> Iterator[psycopg.Connection[PostgresRow]]:
+        """A connection beside the pool, each statement a transaction of its own."""
+        with told():
+            connection = psycopg.connect(
+                self._url, autocommit=True, row_factory=rows_by_name, connect_timeout=int(_WAIT_SECONDS)
+            )
+        with connection, told():
+            yield connection
+
+    def database(self, tenant_id: str | None) -> PostgresDatabase:
+        """The rows of a tenant; with None those that are no tenant's."""
+        if tenant_id is not None and not _TENANT.fullmatch(tenant_id):
+            raise ValueError("a tenant's id is 32 hexadecimal digits")
+        return PostgresDatabase(self, tenant_id)
+
+    def claim(self, seconds: float = 0.0) -> bool:
+        """Take the database for this process until it ends or `close` is called; false when another process has it yet
+        after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not (claimed := self._try_claim()) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return claimed
+
+    def _try_claim(self) -> bool:
+        with told():
+            if self._claim is None or self._claim.closed:
+                self._claim = psycopg.connect(
+                    self._url, autocommit=True, row_factory=rows_by_name, connect_timeout=int(_WAIT_SECONDS)
+                )
+            row = self._claim.execute("SELECT pg_try_advisory_lock(%s)", (_SERVING,)).fetchone()
+            return row is not None and bool(row[0])
+
+    def erase(self, tenant_id: str) -> None:
+        """Delete every row of a tenant, in every table."""
+        with self.connected() as connection:
+            tables = [row["name"] for row in connection.execute(_TENANT_TABLES)]
+        with self.database(tenant_id).write() as rows:
+            for _ in range(2):  # what the first deletions bring about is deleted by the second ones
+                for table in tables:
+                    rows.execute(f'DELETE FROM "{table}" WHERE tenant = ?', (tenant_id,))  # noqa: S608 - our own names
+
+    def close(self) -> None:
+        """Close all connections. Calling it twice is fine."""
+        self._pool.close()
+        if self._claim is not None:
+            self._claim.close()
+
+    @contextmanager
+    def begun(self, begin: str) -> Iterator[psycopg.Connection[PostgresRow]]:
+        """A connection in a transaction that ``begin`` begins: committed on leaving, rolled back when an error passes.
+
+        A connection that the server has closed meanwhile is found by its first statement, and another one is taken.
+        """
+        with told():
+            connection = self._pool.getconn()
+            for _ in range(_MOST_CONNECTIONS):
+                try:
+                    connection.execute(begin.encode())
+                    break
+                except psycopg.OperationalError:
+                    broken = connection.broken
+                    self._pool.putconn(connection)
+                    if not broken:
+                        raise
+                    connection = self._pool.getconn()
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if not connection.broken and not connection.closed:
+                    connection.execute("ROLLBACK")
+                raise
+            finally:
+                self._pool.putconn(connection)
+
+
+class PostgresDatabase:
+    """The rows of one tenant, or with None as its id those that are no tenant's; see ``SqliteDatabase``."""
+
+    def __init__(self, server: PostgresServer, tenant_id: str | None) -> None:
+        self._server = server
+        self._tenant_id = tenant_id
+        self._write_lock = threading.Lock()
+        self._writing_thread: int | None = None
+        self._closed = False
+        setting = f"SELECT set_config('lorebase.tenant', '{tenant_id or ''}', true)"
+        self._begin_read = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {setting}"
+        # Writers of one tenant wait for one another, those of other processes too.
+        lock = f"pg_advisory_xact_lock(hashtextextended('lorebase {tenant_id}', 0))"
+        self._begin_write = f"BEGIN; {setting}, {lock}"
+
+    @contextmanager
+    def write(self) -> Iterator[PostgresConnection]:
+        """A connection inside a transaction: committed on leaving, rolled back when an error passes.
+
+        Raises:
+            RuntimeError: this thread is already inside ``write()`` (it would wait for itself).
+            DatabaseClosed, DatabaseUnavailable, DatabaseFull
+        """
+        if self._writing_thread == threading.get_ident():
+            raise RuntimeError("write() is not reentrant: hand the connection on instead")
+        with self._write_lock:
+            self._check_open()
+            self._writing_thread = threading.get_ident()
+            try:
+                with self._server.begun(self._begin_write) as connection:
+                    yield PostgresConnection(connection, self._tenant_id is not None)
+            finally:
+                self._writing_thread = None
+
+    @contextmanager
+    def read(self) -> Iterator[PostgresConnection]:
+        """A connection that sees one committed state from its first query to the end of the block, and cannot write.
+
+        Raises:
+            DatabaseClosed, DatabaseUnavailable, DamagedData
+        """
+        self._check_open()
+        with self._server.begun(self._begin_read) as connection:
+            yield PostgresConnection(connection, self._tenant_id is not None)
+
+    def forget_deleted(self) -> bool:
+        """True: how long bytes of deleted rows stay in its files is the server's business (autovacuum)."""
+        return True
+
+    def close(self) -> None:
+        """Refuse further work; the connections are the server's."""
+        with self._write_lock:
+            self._closed = True
+
+    def rest(self) -> bool:
+        """True: nothing is held between transactions."""
+        return True
+
+    @property
+    def connections(self) -> int:
+        """0: connections are the server's, and no tenant's."""
+        return 0
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DatabaseClosed("the database is closed")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise errors of the driver as those of this package."""
+    try:
+        yield
+    except (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory) as error:
+        raise DatabaseFull("The database server has no room left. Nothing was stored; try again later.") from error
+    except PoolClosed as error:
+        raise DatabaseClosed("the database is closed") from error
+    except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise DatabaseUnavailable(f"The database cannot be reached: {_first_line(error)}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DamagedData("what the database holds was not stored so: restore a backup") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _check_server(connection: psycopg.Connection[PostgresRow]) -> str:
+    """The server's version, where this software can work with it. Raises UnsuitableDatabase."""
+    row = connection.execute(
+        "SELECT current_setting('server_version_num')::integer AS number, current_setting('server_version') AS version,"
+        " current_setting('server_encoding') AS encoding, current_user AS role, rolsuper OR rolbypassrls AS unbound "
+        "FROM pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - there is a role
+    if row["number"] < _OLDEST_SERVER:
+        raise UnsuitableDatabase(f"PostgreSQL {row['version']} is too old: use 14 or newer.")
+    if row["encoding"] != "UTF8":
+        raise UnsuitableDatabase(
+            f"The database's encoding is {row['encoding']}: make one with CREATE DATABASE … ENCODING 'UTF8'."
+        )
+    if row["unbound"]:
+        raise UnsuitableDatabase(
+            f"The role {row['role']!r} is a superuser or bypasses row-level security, which keeps tenants apart. Use a "
+            "role of its own: CREATE ROLE lorebase LOGIN PASSWORD '…'; CREATE DATABASE lorebase OWNER lorebase;"
+        )
+    return str(row["version"])
+
+
+def _migrate(
+    connection: psycopg.Connection[PostgresRow], migrations: Mapping[str, Sequence[PostgresMigration]]
+) -> None:
+    connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATING,))
+    try:
+        connection.execute(_SCHEMA_VERSION)
+        for component, scripts in migrations.items():
+            found = component_version(connection, component)
+            if found > len(scripts):
+                raise IncompatibleDatabase(
+                    f"the database holds version {found} of its {component} tables, this software knows versions up "
+                    f"to {len(scripts)}: run the newer version that wrote it"
+                )
+            for number in range(found, len(scripts)):
+                with connection.transaction():
+                    connection.execute(scripts[number].encode())
+                    _secure(connection)
+                    connection.execute(
+                        "INSERT INTO schema_version (component, version) VALUES (%s, %s) "
+                        "ON CONFLICT (component) DO UPDATE SET version = excluded.version",
+                        (component, number + 1),
+                    )
+    finally:
+        if not connection.broken:
+            connection.execute("SELECT pg_advisory_unlock(%s)", (_MIGRATING,))
+
+
+def component_version(connection: psycopg.Connection[PostgresRow], component: str) -> int:
+    """How many migrations of a component the database has seen."""
+    row = connection.execute("SELECT version FROM schema_version WHERE component = %s", (component,)).fetchone()
+    return int(row["version"]) if row else 0
+
+
+def _secure(connection: psycopg.Connection[PostgresRow]) -> None:
+    """Give every table of tenants that has none yet its row-level security, which holds for the tables' owner too."""
+    for row in connection.execute(_TENANT_TABLES).fetchall():
+        if not row["secured"]:
+            connection.execute(
+                f'ALTER TABLE "{row["name"]}" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; '
+                f'CREATE POLICY of_tenant ON "{row["name"]}" '
+                "USING (tenant = nullif(current_setting('lorebase.tenant', true), ''));".encode()
+            )

@@ -1,0 +1,93 @@
+"""Databases for tests: one PostgreSQL server for the session, and both kinds of database behind one fixture.
+
+`LOREBASE_DATABASE_URL` names another server than the one that the package `pgserver` carries; its role makes databases.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from app.postgres_schema import CENTRAL_TABLES, TENANT_TABLES
+from app.storage import TENANT_MIGRATIONS
+from app.tenants import CENTRAL_MIGRATIONS
+from ingest import Database, SqliteDatabase
+from ingest.postgres import DOCUMENT_TABLES, PostgresMigration, PostgresServer
+
+ALL_TABLES: dict[str, Sequence[PostgresMigration]] = {**CENTRAL_TABLES, "documents": DOCUMENT_TABLES, **TENANT_TABLES}
+
+
+@contextmanager
+def postgres_process(folder: Path) -> Iterator[str]:
+    """The URL of a superuser of a PostgreSQL server that runs within the block, with its files in ``folder``."""
+    pgserver = pytest.importorskip("pgserver", reason="needs the package pgserver, or LOREBASE_DATABASE_URL")
+    server = pgserver.get_server(folder, cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@contextmanager
+def fresh_database(superuser: str) -> Iterator[str]:
+    """The URL of a new, empty database and a role of its own that owns it."""
+    name = f"lorebase_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'".encode())
+        connection.execute(f"CREATE DATABASE {name} OWNER {name} ENCODING 'UTF8' TEMPLATE template0".encode())
+        yield psycopg.conninfo.make_conninfo(superuser, user=name, password=name, dbname=name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        connection.execute(f"DROP ROLE {name}".encode())
+
+
+@pytest.fixture(scope="session")
+def postgres_superuser() -> Iterator[str]:
+    """The URL of a role that makes databases."""
+    if given := os.environ.get("LOREBASE_DATABASE_URL"):
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="lorebase-pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # the server runs as a user of its own where the tests run as root
+        with postgres_process(Path(folder) / "data") as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_superuser: str) -> Iterator[PostgresServer]:
+    """A database with all tables, which the tests of a session share: each has tenants of its own."""
+    with fresh_database(postgres_superuser) as url:
+        server = PostgresServer(url, ALL_TABLES)
+        yield server
+        server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A tenant's database with all its tables, of either kind."""
+    if request.param == "sqlite":
+        opened: Database = SqliteDatabase(tmp_path / "tenant.db", TENANT_MIGRATIONS)
+    else:
+        opened = request.getfixturevalue("postgres").database(uuid.uuid4().hex)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def central(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty central database of either kind."""
+    if request.param == "sqlite":
+        opened: Database = SqliteDatabase(tmp_path / "central.db", CENTRAL_MIGRATIONS)
+    else:
+        opened = request.getfixturevalue("postgres").database(None)
+        with opened.write() as connection:
+            for table in ("tenants", "keys", "unfinished"):
+                connection.execute(f"DELETE FROM {table}")
+    yield opened
+    opened.close()
