@@ -33,6 +33,7 @@ from app.page_files import PAGE_PATHS
 from app.places import Places
 from app.problems import Problem, problem_of, problem_response
 from app.scopes import METRICS, OPERATOR, Rule, Rulebook, RuledRoute
+from ingest import STORAGE_ERRORS
 
 _log = logging.getLogger("lorebase.access")
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", *PAGE_PATHS})
@@ -101,7 +102,7 @@ class Access:
     def __init__(
         self,
         app: ASGIApp,
-        principal: Callable[[str], Principal | None],
+        principal: Callable[[str], Awaitable[Principal | None]],
         rules: Rulebook,
         max_body_bytes: int,
         body_seconds: float,
@@ -143,6 +144,8 @@ class Access:
             await problem_response(problem, scope)(scope, receive, exchange)
             if exchange.lapsed:  # after the answer, which comes as soon as to a key that never was
                 await self._audit(exchange, problem.status_code, refusal=True)
+        except STORAGE_ERRORS as error:  # no key can be looked up now
+            await problem_response(problem_of(error), scope)(scope, receive, exchange)
         else:
             await self._answer(scope, receive, exchange)
         finally:
@@ -174,7 +177,7 @@ class Access:
     async def _admit(self, scope: Scope, exchange: _Exchange) -> None:
         headers = Headers(scope=scope)
         if scope["path"] not in PUBLIC_PATHS:
-            principal = scope["state"]["principal"] = self._authenticate(headers, scope["path"])
+            principal = scope["state"]["principal"] = await self._authenticate(headers, scope["path"])
             route = scope["state"]["route"] = self._rules.find(scope["method"], scope["path"])
             exchange.lapsed = principal.lapsed is not None
             if exchange.lapsed:
@@ -214,12 +217,12 @@ class Access:
                 raise _over_rate(each, headers)
         return headers
 
-    def _authenticate(self, headers: Headers, path: str) -> Principal:
+    async def _authenticate(self, headers: Headers, path: str) -> Principal:
         match = _BEARER.fullmatch(headers.get("authorization", ""))
         key = _as_sent(match[1]) if match else None
         if key is not None and path == METRICS_PATH and self._opens_metrics(key):
             return Principal("metrics", None, frozenset({METRICS}))
-        principal = self._principal(key) if key is not None else None
+        principal = await self._principal(key) if key is not None else None
         if principal is None:
             raise _unknown_key() if match else _unauthorized("Send your key as 'Authorization: Bearer <key>'.")
         return principal

@@ -26,6 +26,7 @@ import httpx
 
 from adapters import reader_is_there, registered_in, reranker_is_there
 from app.backup import DATABASE, TENANTS
+from app.database_diagnosis import look_at
 from app.keys_file import KEYS_FILE, kept_key
 from app.service import DataFolderInUse, embedder_of, lock_data_folder
 from app.settings import BUILTIN, REMOTE, Settings
@@ -208,6 +209,10 @@ def is_held(data: Path) -> bool:
 
 def check_databases(settings: Settings) -> Iterator[Finding]:
     """Every database is whole; every tenant has its folder and every folder its tenant."""
+    if settings.database_url is not None:
+        for name, state, detail, mend in look_at(settings.database_url.get_secret_value(), settings.data):
+            yield Finding(name, state, detail, mend)
+        return
     paths = databases(settings.data)
     damaged = 0
     for path in paths:

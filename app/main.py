@@ -99,6 +99,13 @@ def create_app(service: Service, guests: Mapping[str, Principal] = MappingProxyT
         yield
         await asyncio.to_thread(service.stop)  # cancelled requests answer meanwhile
 
+    async def principal(key: str) -> Principal | None:
+        if key in guests:
+            return guests[key]
+        if service.storage.is_remote:
+            return await asyncio.to_thread(service.directory.keys.principal, key)
+        return service.directory.keys.principal(key)
+
     app = _routed(lifespan)
     app.state.service = service
     install_problem_handlers(app)
@@ -106,7 +113,7 @@ def create_app(service: Service, guests: Mapping[str, Principal] = MappingProxyT
     app.add_middleware(Idempotency, open_store=service.idempotency)  # inside of what is added after it
     app.add_middleware(
         Access,
-        principal=lambda key: guests.get(key) or service.directory.keys.principal(key),
+        principal=principal,
         rules=Rulebook(ROUTERS),
         max_body_bytes=settings.max_body_bytes,
         body_seconds=settings.body_seconds,

@@ -17,6 +17,7 @@ from app.logs import configure_logs
 from app.main import create_app
 from app.service import DataFolderInUse, Service
 from app.settings import Settings
+from app.storage import DatabaseInUse, StorageMismatch
 from app.tracing import TracingUnavailable
 
 _GLANCE_SECONDS = 0.05
@@ -66,7 +67,7 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
     configure_logs(settings.log_format, settings.log_level)
     try:
         service = Service(settings)
-    except (DataFolderInUse, TracingUnavailable) as error:
+    except (DataFolderInUse, DatabaseInUse, StorageMismatch, TracingUnavailable) as error:
         raise CannotServe(str(error)) from error
     print(json.dumps(place(service)) if as_json else welcome(service), flush=True)  # noqa: T201
     server = _DrainingServer(uvicorn_config(create_app(service), settings), service)
@@ -93,7 +94,8 @@ def place(service: Service) -> dict[str, Any]:
     """Where the service is, and at its first start the keys it made, for programs."""
     settings = service.settings
     return {
-        "url": settings.url, "api": f"{settings.url}/docs", "data": str(settings.data), "model": service.engine.name,
+        "url": settings.url, "api": f"{settings.url}/docs", "data": str(settings.data), "storage": service.storage.kind,
+        "model": service.engine.name,
         "new_keys": dict(service.new_keys),
     }  # fmt: skip
 
@@ -101,7 +103,8 @@ def place(service: Service) -> dict[str, Any]:
 def welcome(service: Service) -> str:
     """What a person reads at the start: where the service is, and at its first start the keys with a first question."""
     url = service.settings.url
-    lines = [f"Lorebase on {url} (API: {url}/docs, data: {service.settings.data}, model: {service.engine.name})"]
+    data = f"{service.settings.data}{f' and {service.storage.kind}' if service.storage.is_remote else ''}"
+    lines = [f"Lorebase on {url} (API: {url}/docs, data: {data}, model: {service.engine.name})"]
     if not service.new_keys:
         kept = service.settings.data / KEYS_FILE
         return "\n".join([*lines, f"Keys: as made at the first start, see {kept}." if kept.exists() else ""]).rstrip()

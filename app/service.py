@@ -39,7 +39,7 @@ from app.metrics import Metrics
 from app.page_images import PageImages
 from app.preference_build import PreferenceBuilds
 from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
-from app.storage import FolderStorage
+from app.storage import FolderStorage, Storage, open_storage
 from app.task_worker import TaskWorker
 from app.tenants import TenantDirectory
 from app.tracing import Tracing
@@ -79,6 +79,10 @@ class DataFolderInUse(Exception):
     """Another process serves this data folder."""
 
 
+class BackupElsewhere(Exception):
+    """The rows lie in a database that has tools of its own for backups."""
+
+
 class BackupRunning(Exception):
     """A backup is being taken already."""
 
@@ -103,7 +107,8 @@ class Service:
         self._resources.enter_context(lock_data_folder(settings.data))
         self.draining = threading.Event()
         sweep_staging(settings.data)
-        self._storage = FolderStorage(settings.data)
+        url = settings.database_url.get_secret_value() if settings.database_url else None
+        self._storage = open_storage(settings.data, url)
         self._backing_up = threading.Lock()
         self._usage_writer = BackgroundWriter("usage-writer", 1.0)
         self.directory = TenantDirectory(self._storage.central, _default_limits(settings), self._usage_writer.wake)
@@ -198,6 +203,11 @@ class Service:
         if self.draining.is_set():
             return False, "The service is shutting down."
         return (True, "ready") if self._loaded.is_set() else (False, "The model is loading.")
+
+    @property
+    def storage(self) -> Storage:
+        """Where the rows lie."""
+        return self._storage
 
     def _load(self) -> None:
         try:
@@ -303,15 +313,21 @@ class Service:
         """An archive of everything the service keeps, or of one tenant, piece by piece: see `app.backup`.
 
         Raises:
-            BackupRunning
+            BackupRunning, BackupElsewhere
         """
+        if not isinstance(self._storage, FolderStorage):
+            raise BackupElsewhere(
+                "This service keeps its rows in PostgreSQL: back that database up with pg_dump, and the folder "
+                "LOREBASE_DATA (adapters) with it."
+            )
+        central = self._storage.central
         if not self._backing_up.acquire(blocking=False):
             raise BackupRunning("A backup is being taken already; wait until it has ended.")
 
         def pieces() -> Iterator[bytes]:
             try:
                 yield b""  # begun: from here on the block below is sure to be left
-                yield from backup(self.settings.data, self._storage.central, self._database_of, only=only)
+                yield from backup(self.settings.data, central, self._database_of, only=only)
             finally:
                 self._backing_up.release()
 

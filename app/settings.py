@@ -38,6 +38,12 @@ class Settings(BaseSettings):
         "separated by commas; none unless set.",
     )
     data: Path = Field(Path("data"), description="Folder for everything the service keeps.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="`postgresql://user:password@host/database`: keep all rows in that PostgreSQL database, and in the "
+        "folder only adapters and keys.env; unset: SQLite files in the folder. Needs "
+        "`pip install 'lorebase[postgres]'`.",
+    )
     admin_key: SecretStr | None = Field(None, description="Admin key, 16 characters or more, instead of a made one.")
     default_key: SecretStr | None = Field(
         None, description="Key of the `default` tenant, 16 characters or more, instead of a made one."
@@ -219,6 +225,13 @@ class Settings(BaseSettings):
         if key is not None and len(key.get_secret_value()) < 16:
             raise ValueError("a key needs 16 characters or more")
         return key
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("it begins with postgresql://")
+        return url
 
     @model_validator(mode="after")
     def _different_keys(self) -> Settings:

@@ -1,14 +1,19 @@
-"""Where the service's rows lie: in SQLite files of the data folder, one of them for each tenant.
+"""Where the service's rows lie: in SQLite files of the data folder, one for each tenant, or in one PostgreSQL database.
 
 The one place that opens the service's databases. Knows which tables make up a tenant's database and the central one,
-and whose a database is; knows nothing of what the rows mean.
+and whose a database is; knows nothing of what the rows mean. What is no row (adapters, saved indexes) lies in the data
+folder either way; a file there names the PostgreSQL database it belongs to, so that neither meets a stranger's: a
+service deletes folders of tenants it does not know.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from app.audit import AUDIT_MIGRATIONS
 from app.backup import DATABASE
@@ -21,11 +26,23 @@ from app.life.evaluations import EVALUATION_MIGRATIONS
 from app.life.gates import GATE_MIGRATIONS
 from app.life.policy import POLICY_MIGRATIONS
 from app.life.trials import TRIAL_MIGRATIONS
+from app.postgres_schema import CENTRAL_TABLES, TENANT_TABLES
 from app.tasks import TASK_MIGRATIONS
 from app.templates import TEMPLATE_MIGRATIONS
 from app.tenants import CENTRAL_MIGRATIONS
 from app.usage import USAGE_MIGRATIONS
-from ingest import DOCUMENT_MIGRATIONS, DamagedData, Database, Migration, SqliteDatabase
+from ingest import (
+    DOCUMENT_MIGRATIONS,
+    DamagedData,
+    Database,
+    IngestError,
+    Migration,
+    SqliteDatabase,
+    UnsuitableDatabase,
+)
+
+if TYPE_CHECKING:
+    from ingest.postgres import PostgresServer
 
 OWNER_MIGRATIONS = ["CREATE TABLE owner (one INTEGER PRIMARY KEY CHECK (one = 1), tenant_id TEXT NOT NULL)"]
 TENANT_MIGRATIONS: dict[str, Sequence[Migration]] = {
@@ -47,12 +64,31 @@ TENANT_MIGRATIONS: dict[str, Sequence[Migration]] = {
 }
 
 
+BELONGS_TO = "postgresql.json"
+_CLAIM_SECONDS = 5.0  # for the connections of a process that ended without notice to be noticed
+
+
+class StorageMismatch(Exception):
+    """The data folder and the database do not belong together; the message says what to do."""
+
+
+class DatabaseInUse(Exception):
+    """Another process serves this database."""
+
+
 class Storage(Protocol):
     """The databases of a service."""
+
+    is_remote: bool
+    """Whether asking it may take long, so that it is asked in a thread."""
 
     @property
     def central(self) -> Database:
         """Tenants, keys and limits."""
+
+    @property
+    def kind(self) -> str:
+        """What keeps the rows, with its version."""
 
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
         """The database of a tenant, whose other files are in ``folder``."""
@@ -60,14 +96,26 @@ class Storage(Protocol):
     def erase_tenant(self, tenant_id: str) -> None:
         """Delete the rows of a tenant that do not lie in its folder."""
 
+    def failure(self) -> str | None:
+        """Why nothing can be read or written now; None when it can."""
+
     def close(self) -> None:
         """Close what is open."""
 
 
 class FolderStorage:
-    """A SQLite file for each tenant, in its folder, and one for all."""
+    """A SQLite file for each tenant, in its folder, and one for all.
+
+    Raises:
+        StorageMismatch: the folder's rows are in PostgreSQL.
+    """
+
+    is_remote = False
+    kind = f"SQLite {sqlite3.sqlite_version}"
 
     def __init__(self, data: Path) -> None:
+        if (data / BELONGS_TO).is_file():
+            raise StorageMismatch(f"The rows of {data} are in PostgreSQL: set LOREBASE_DATABASE_URL to that database.")
         self.central = SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)
 
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
@@ -77,8 +125,100 @@ class FolderStorage:
     def erase_tenant(self, tenant_id: str) -> None:
         """See `Storage`: all there is goes with the folder."""
 
+    def failure(self) -> str | None:
+        """See `Storage`: a disk tells when it is written to."""
+        return None
+
     def close(self) -> None:
         self.central.close()
+
+
+class PostgresStorage:
+    """All rows in one PostgreSQL database, which no other process serves.
+
+    Raises:
+        StorageMismatch: the folder has rows of its own, or belongs to another database.
+        DatabaseInUse, DatabaseUnavailable, UnsuitableDatabase, IncompatibleDatabase
+    """
+
+    is_remote = True
+
+    def __init__(self, url: str, data: Path) -> None:
+        self._server = open_server(url)
+        self.central = self._server.database(None)
+        try:
+            self._claim()
+            belong_together(data, self.central)
+        except BaseException:
+            self._server.close()
+            raise
+
+    def _claim(self) -> None:
+        if not self._server.claim(_CLAIM_SECONDS):
+            raise DatabaseInUse("Another Lorebase process serves this database. Stop it first.")
+
+    @property
+    def kind(self) -> str:
+        """See `Storage`."""
+        return f"PostgreSQL {self._server.version}"
+
+    def open_tenant(self, tenant_id: str, folder: Path) -> Database:
+        """See `Storage`."""
+        return self._server.database(tenant_id)
+
+    def erase_tenant(self, tenant_id: str) -> None:
+        """See `Storage`."""
+        self._server.erase(tenant_id)
+
+    def failure(self) -> str | None:
+        """See `Storage`. After a restart of the server the database is claimed anew."""
+        try:
+            if not self._server.claim():
+                return "Another process serves the database now."
+            with self.central.read() as connection:
+                connection.execute("SELECT 1")
+        except IngestError as error:
+            return str(error)
+        return None
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def open_storage(data: Path, database_url: str | None) -> Storage:
+    """The storage of a data folder; see `FolderStorage` and `PostgresStorage` for what may be wrong."""
+    return FolderStorage(data) if database_url is None else PostgresStorage(database_url, data)
+
+
+def open_server(url: str) -> PostgresServer:
+    """A PostgreSQL database with all tables. Raises UnsuitableDatabase where the driver is not installed."""
+    try:
+        from ingest.postgres import DOCUMENT_TABLES, PostgresServer
+    except ImportError as error:
+        raise UnsuitableDatabase("LOREBASE_DATABASE_URL needs: pip install 'lorebase[postgres]'") from error
+    return PostgresServer(url, {**CENTRAL_TABLES, "documents": DOCUMENT_TABLES, **TENANT_TABLES})
+
+
+def belong_together(data: Path, central: Database) -> None:
+    """Note in a data folder which PostgreSQL database its tenants' rows are in. Raises StorageMismatch."""
+    with central.read() as connection:
+        own = connection.execute("SELECT id FROM identity").fetchone()["id"]
+    marker = data / BELONGS_TO
+    if marker.is_file():
+        if json.loads(marker.read_text()).get("database") != own:
+            raise StorageMismatch(
+                f"{data} belongs to another PostgreSQL database: set LOREBASE_DATA to the folder of this one, or to a "
+                "new one."
+            )
+        return
+    if (data / DATABASE).is_file():
+        raise StorageMismatch(f"{data} has rows of its own, in SQLite: set LOREBASE_DATA to a new folder.")
+    temporary = marker.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        json.dump({"database": own}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, marker)
 
 
 def open_in_folder(tenant_id: str, folder: Path) -> SqliteDatabase:

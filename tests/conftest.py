@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
 from app.local_server import LocalServer, local_server
 from reliability.rows import SETTINGS
+from tests.databases import ON_POSTGRESQL, central, database, fresh_database, postgres, postgres_superuser  # noqa: F401 - fixtures
 
-pytest_plugins = ["tests.databases"]
 METRICS_KEY = "a-key-for-metrics-alone"
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[LocalServer]:
-    """A real server process with a data folder of its own."""
-    with local_server(environment={**SETTINGS, "LOREBASE_METRICS_KEY": METRICS_KEY}) as running:
-        yield running
+def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
+    """A real server process with a data folder of its own; with LOREBASE_TEST_STORAGE=postgresql its rows are there."""
+    settings = {**SETTINGS, "LOREBASE_METRICS_KEY": METRICS_KEY}
+    with ExitStack() as stack:
+        if ON_POSTGRESQL:
+            superuser = request.getfixturevalue("postgres_superuser")
+            settings["LOREBASE_DATABASE_URL"] = stack.enter_context(fresh_database(superuser))
+        yield stack.enter_context(local_server(environment=settings))
 
 
 @pytest.fixture

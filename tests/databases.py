@@ -1,6 +1,7 @@
 """Databases for tests: one PostgreSQL server for the session, and both kinds of database behind one fixture.
 
-`LOREBASE_DATABASE_URL` names another server than the one that the package `pgserver` carries; its role makes databases.
+`LOREBASE_TEST_DATABASE_URL` names another server than the one that the package `pgserver` carries; its role makes
+databases. (`LOREBASE_DATABASE_URL` is a setting of the service itself.)
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import psycopg
 import pytest
@@ -21,13 +23,15 @@ from app.tenants import CENTRAL_MIGRATIONS
 from ingest import Database, SqliteDatabase
 from ingest.postgres import DOCUMENT_TABLES, PostgresMigration, PostgresServer
 
+ON_POSTGRESQL = os.environ.get("LOREBASE_TEST_STORAGE") == "postgresql"
+rows_in_files = pytest.mark.skipif(ON_POSTGRESQL, reason="of rows in SQLite files")
 ALL_TABLES: dict[str, Sequence[PostgresMigration]] = {**CENTRAL_TABLES, "documents": DOCUMENT_TABLES, **TENANT_TABLES}
 
 
 @contextmanager
 def postgres_process(folder: Path) -> Iterator[str]:
     """The URL of a superuser of a PostgreSQL server that runs within the block, with its files in ``folder``."""
-    pgserver = pytest.importorskip("pgserver", reason="needs the package pgserver, or LOREBASE_DATABASE_URL")
+    pgserver = pytest.importorskip("pgserver", reason="needs the package pgserver, or LOREBASE_TEST_DATABASE_URL")
     server = pgserver.get_server(folder, cleanup_mode="stop")
     try:
         yield server.get_uri()
@@ -42,15 +46,20 @@ def fresh_database(superuser: str) -> Iterator[str]:
     with psycopg.connect(superuser, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'".encode())
         connection.execute(f"CREATE DATABASE {name} OWNER {name} ENCODING 'UTF8' TEMPLATE template0".encode())
-        yield psycopg.conninfo.make_conninfo(superuser, user=name, password=name, dbname=name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-        connection.execute(f"DROP ROLE {name}".encode())
+    place = psycopg.conninfo.conninfo_to_dict(superuser)
+    where = {key: str(place[key]) for key in ("host", "port") if place.get(key)}
+    try:
+        yield f"postgresql://{name}:{name}@/{name}?{urlencode(where)}"
+    finally:
+        with psycopg.connect(superuser, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            connection.execute(f"DROP ROLE {name}".encode())
 
 
 @pytest.fixture(scope="session")
 def postgres_superuser() -> Iterator[str]:
     """The URL of a role that makes databases."""
-    if given := os.environ.get("LOREBASE_DATABASE_URL"):
+    if given := os.environ.get("LOREBASE_TEST_DATABASE_URL"):
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="lorebase-pg-", ignore_cleanup_errors=True) as folder:

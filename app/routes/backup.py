@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from app.problems import Problem
 from app.routes.dependencies import CurrentService, ManagedTenant
-from app.service import BackupRunning, Service
+from app.service import BackupElsewhere, BackupRunning, Service
 
 router = APIRouter(tags=["backup"])
 
@@ -31,5 +31,7 @@ def _archive(service: Service, tenant_id: str | None, name: str) -> StreamingRes
         pieces = service.backup(tenant_id)
     except BackupRunning as error:
         raise Problem(409, "backup_running", str(error)) from error
+    except BackupElsewhere as error:
+        raise Problem(409, "backup_elsewhere", str(error)) from error
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(pieces, media_type="application/x-tar", headers=headers)

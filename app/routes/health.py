@@ -20,10 +20,13 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"description": "Not yet, or no more; `reason` says why."}})
 async def readyz(service: CurrentService, response: Response) -> dict[str, object]:
-    """Questions can be answered: 200, or 503 with the reason."""
+    """Questions can be answered: 200, or 503 with the reason. `storage` says what keeps the documents."""
     ready, reason = service.readiness()
+    storage = service.storage
+    if storage.is_remote and ready and (failure := await asyncio.to_thread(storage.failure)) is not None:
+        ready, reason = False, failure
     response.status_code = 200 if ready else 503
-    return {"ready": ready, "reason": reason, "model": service.engine.name}
+    return {"ready": ready, "reason": reason, "model": service.engine.name, "storage": storage.kind}
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -63,6 +63,12 @@ def write_backup(settings: Settings, target: Path, tenant_id: str | None = None)
     Raises:
         CommandFailed, ServiceError, OSError, IngestError: there is no backup; nothing is left of it.
     """
+    if settings.database_url is not None:
+        raise CommandFailed(
+            f"The rows are in PostgreSQL: back them up with pg_dump, and the folder {settings.data} (adapters) with "
+            "them.",
+            "backup_elsewhere",
+        )
     if not (settings.data / DATABASE).is_file():
         raise CommandFailed(
             f"There is no data in {settings.data}: set LOREBASE_DATA to the service's folder.", "no_data"

@@ -46,7 +46,7 @@ def own_service(data: Path, tenant: str | None, output: Output, *, creates: bool
         owner = _owner(data, tenant, creates=creates)
         configure_logs("text", "error")
         output.note(f"serving {data} for this command …")
-        service = Service(Settings(data=data, host="127.0.0.1"))
+        service = Service(Settings(data=data, host="127.0.0.1", database_url=None))
     except DataFolderInUse as error:
         raise in_use from error
     if service.new_keys:

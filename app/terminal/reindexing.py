@@ -39,6 +39,11 @@ def reindex(settings: Settings, output: Output, *, every: bool) -> None:
     Args:
         every: also those tenants whose vectors are of this embedder already.
     """
+    if settings.database_url is not None:
+        raise CommandFailed(
+            "Documents in PostgreSQL cannot be embedded anew yet: set LOREBASE_EMBEDDER back.",
+            "not_supported",
+        )
     if not (settings.data / DATABASE).is_file():
         raise CommandFailed(
             f"There is no data in {settings.data}: set LOREBASE_DATA to the service's folder.",

@@ -3,7 +3,15 @@
 The only place that knows psycopg, which is loaded when a server is opened.
 """
 
-from ingest.postgres.database import PostgresDatabase, PostgresMigration, PostgresServer
+from ingest.postgres.database import PostgresDatabase, PostgresMigration, PostgresServer, ServerFacts, connected, look
 from ingest.postgres.schema import DOCUMENT_TABLES
 
-__all__ = ["DOCUMENT_TABLES", "PostgresDatabase", "PostgresMigration", "PostgresServer"]
+__all__ = [
+    "DOCUMENT_TABLES",
+    "PostgresDatabase",
+    "PostgresMigration",
+    "PostgresServer",
+    "ServerFacts",
+    "connected",
+    "look",
+]

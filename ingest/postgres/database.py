@@ -12,7 +12,8 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import psycopg
@@ -33,7 +34,7 @@ PostgresMigration: TypeAlias = str
 _TENANT = re.compile(r"[0-9a-f]{32}")
 _OLDEST_SERVER = 140000
 _MOST_CONNECTIONS = 20
-_WAIT_SECONDS = 5.0  # for a connection
+_WAIT_SECONDS = 3.0  # for a connection
 _POLL_SECONDS = 0.1
 _MIGRATING = 0x6C6F7265  # the key of the lock under which one process at a time migrates
 _SERVING = 0x6C6F7266  # and of the one that a service holds
@@ -73,15 +74,9 @@ class PostgresServer:
         )
         self._claim: psycopg.Connection[PostgresRow] | None = None
 
-    @contextmanager
-    def connected(self) -> Iterator[psycopg.Connection[PostgresRow]]:
+    def connected(self) -> AbstractContextManager[psycopg.Connection[PostgresRow]]:
         """A connection beside the pool, each statement a transaction of its own."""
-        with told():
-            connection = psycopg.connect(
-                self._url, autocommit=True, row_factory=rows_by_name, connect_timeout=int(_WAIT_SECONDS)
-            )
-        with connection, told():
-            yield connection
+        return connected(self._url)
 
     def database(self, tenant_id: str | None) -> PostgresDatabase:
         """The rows of a tenant; with None those that are no tenant's."""
@@ -216,6 +211,51 @@ class PostgresDatabase:
     def _check_open(self) -> None:
         if self._closed:
             raise DatabaseClosed("the database is closed")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What a database is found to be.
+
+    Attributes:
+        version: the server's.
+        components: versions of tables by component; empty before the first start.
+        is_served: whether a process has claimed it.
+    """
+
+    version: str
+    components: dict[str, int]
+    is_served: bool
+
+
+def look(url: str) -> ServerFacts:
+    """Look at a database, and change nothing.
+
+    Raises:
+        DatabaseUnavailable, UnsuitableDatabase
+    """
+    with connected(url) as connection:
+        version = _check_server(connection)
+        there = connection.execute("SELECT to_regclass('schema_version') IS NOT NULL AS there").fetchone()
+        components: dict[str, int] = {}
+        if there is not None and there["there"]:
+            rows = connection.execute("SELECT component, version FROM schema_version")
+            components = {row["component"]: row["version"] for row in rows}
+        claims = connection.execute(
+            "SELECT 1 FROM pg_locks JOIN pg_database ON database = pg_database.oid WHERE locktype = 'advisory' "
+            "AND objid = %s AND datname = current_database()",
+            (_SERVING,),
+        )
+        return ServerFacts(version, components, claims.fetchone() is not None)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[psycopg.Connection[PostgresRow]]:
+    """A connection of its own, each statement a transaction."""
+    with told():
+        connection = psycopg.connect(url, autocommit=True, row_factory=rows_by_name, connect_timeout=int(_WAIT_SECONDS))
+    with connection, told():
+        yield connection
 
 
 @contextmanager

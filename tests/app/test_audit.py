@@ -14,6 +14,7 @@ from app.audit import BEGINNING, AuditEntry, AuditLog
 from app.local_server import LocalServer
 from ingest import Database
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
+from tests.databases import rows_in_files
 
 
 @pytest.fixture
@@ -136,6 +137,7 @@ def test_refused_uses_of_a_tenants_keys_are_told_of(server: LocalServer, tenant:
     assert entries[1]["object"]["key_id"] == entries[3]["object"]["made_key_id"] == made["id"]
 
 
+@rows_in_files
 @pytest.mark.e2e
 def test_an_entry_is_written_before_the_answer_is_sent(server: LocalServer, tenant: httpx.Client) -> None:
     tenant_id = tenant.get("/key").json()["tenant_id"]

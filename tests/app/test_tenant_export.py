@@ -23,6 +23,7 @@ from tests.adapters.reader_lora import write_lora
 from tests.app.test_isolation import upload
 from tests.app.test_restart import running
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
+from tests.databases import rows_in_files
 
 pytestmark = pytest.mark.e2e
 CANARY = "zanzibar7f3a"
@@ -66,6 +67,7 @@ def facts(client: httpx.Client) -> dict[str, Any]:
     }
 
 
+@rows_in_files
 def test_an_export_is_the_tenant_alone_and_whole_on_an_empty_machine(
     admin: httpx.Client, tenant: httpx.Client, other_tenant: httpx.Client, tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def test_an_export_is_the_tenant_alone_and_whole_on_an_empty_machine(
         assert [t["id"] for t in client.get("/tenants", headers=admin).json()["tenants"]] == [own["tenant_id"]]
 
 
+@rows_in_files
 def test_of_an_erased_tenant_no_byte_is_left_in_the_data_folder(
     server: LocalServer, admin: httpx.Client, tmp_path: Path
 ) -> None:

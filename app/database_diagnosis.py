@@ -1,0 +1,65 @@
+"""What can be wrong with the PostgreSQL database of a service: for `app.diagnosis`, where LOREBASE_DATABASE_URL is set.
+
+Looks, and changes nothing. Knows components and tables; where the database is stands in the settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from app.postgres_schema import CENTRAL_TABLES, TENANT_TABLES
+from app.storage import BELONGS_TO
+from ingest import DatabaseUnavailable, UnsuitableDatabase
+
+Found = tuple[str, Literal["ok", "warning", "wrong"], str, str]
+"""Name, state, detail and mend of a finding."""
+
+
+def look_at(url: str, data: Path) -> Iterator[Found]:
+    """What a database is found to be, and whether it belongs to a data folder."""
+    try:
+        from ingest.postgres import DOCUMENT_TABLES, connected, look
+    except ImportError:
+        yield "database", "wrong", "the driver psycopg is not installed", "pip install 'lorebase[postgres]'"
+        return
+    known = {**CENTRAL_TABLES, "documents": DOCUMENT_TABLES, **TENANT_TABLES}
+    try:
+        facts = look(url)
+    except DatabaseUnavailable as error:
+        yield "database", "wrong", str(error), "Start the server, or set LOREBASE_DATABASE_URL to where it is."
+        return
+    except UnsuitableDatabase as error:
+        yield "database", "wrong", str(error), "Then set LOREBASE_DATABASE_URL to it."
+        return
+    newer = [name for name, version in facts.components.items() if version > len(known.get(name, ()))]
+    if newer:
+        mend = "Use the newer version of this software that wrote them."
+        yield "database", "wrong", f"tables of a newer version: {', '.join(newer)}", mend
+        return
+    said = f"PostgreSQL {facts.version}, {'served now' if facts.is_served else 'not served now'}"
+    if not facts.components:
+        yield "database", "ok", f"{said}, no tables yet; the first start makes them", ""
+        return
+    with connected(url) as connection:
+        row = connection.execute("SELECT id FROM identity").fetchone()
+        tenants = [each["id"] for each in connection.execute("SELECT id FROM tenants")]
+        counts: Counter[str] = Counter()
+        for tenant_id in tenants:
+            connection.execute("SELECT set_config('lorebase.tenant', %s, false)", (tenant_id,))
+            rows = connection.execute("SELECT status, count(*) AS number FROM documents GROUP BY status")
+            counts.update({each["status"]: each["number"] for each in rows})
+    marker = data / BELONGS_TO
+    if marker.is_file() and row is not None and json.loads(marker.read_text()).get("database") != row["id"]:
+        mend = "Set LOREBASE_DATA to the folder of this database, or to a new one."
+        yield "database", "wrong", f"{data} belongs to another PostgreSQL database", mend
+        return
+    yield "database", "ok", said, ""
+    yield "tenants", "ok", f"{len(tenants)} tenants", ""
+    if counts:
+        told = ", ".join(f"{counts[status]} {status}" for status in ("ready", "pending", "failed") if counts[status])
+        mend = "`lorebase documents list --status failed` says why; delete them, or send them anew."
+        yield "documents", "warning" if counts["failed"] else "ok", told, mend if counts["failed"] else ""
