@@ -136,6 +136,8 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.IndexMismatch: (409, "index_mismatch"),
     ingest_errors.DamagedData: (503, "damaged"),
 }
+CODES = frozenset({*_CODES.values(), *(code for _, code in _PROBLEMS.values())})
+"""The codes of this table; further ones are given where a :class:`Problem` is raised."""
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)

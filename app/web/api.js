@@ -4,11 +4,13 @@ import { session, signOut } from "./session.js";
 
 const ROOT = new URL("../", import.meta.url);
 
+// `values`: further fields of the problem JSON, such as limit and used; the page's own words may hold them.
 export class Problem extends Error {
-  constructor(status, code, detail) {
+  constructor(status, code, detail, values = {}) {
     super(detail);
     this.status = status;
     this.code = code;
+    this.values = values;
   }
 }
 
@@ -17,14 +19,15 @@ const address = (path) => new URL(path.replace(/^\//, ""), ROOT);
 // Header values are bytes: a key that is not ASCII goes as UTF-8.
 const bearer = (key) => `Bearer ${String.fromCharCode(...new TextEncoder().encode(key))}`;
 
-function problemOf(status, text) {
+function problemOf(status, text, again) {
   let body = {};
   try {
     body = JSON.parse(text);
   } catch {
     // not from this service, or cut off
   }
-  return new Problem(status, body.code ?? "error", body.detail ?? t("error.status", { status }));
+  const values = again === null ? body : { ...body, retry_after: again };
+  return new Problem(status, body.code ?? "error", body.detail ?? t("error.status", { status }), values);
 }
 
 function lost(problem) {
@@ -52,7 +55,7 @@ export async function request(method, path, { json, form, headers, signal, key =
     if (error.name === "AbortError") throw error;
     throw new Problem(0, "unreachable", t("error.unreachable"));
   }
-  if (!response.ok) throw lost(problemOf(response.status, await response.text()));
+  if (!response.ok) throw lost(problemOf(response.status, await response.text(), response.headers.get("Retry-After")));
   return response;
 }
 
@@ -108,7 +111,7 @@ export function send(path, form, sent, signal) {
     request.upload.onprogress = (event) => event.lengthComputable && sent(event.loaded / event.total);
     request.onload = () => {
       if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText));
-      else reject(lost(problemOf(request.status, request.responseText)));
+      else reject(lost(problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After"))));
     };
     request.onerror = () => reject(new Problem(0, "unreachable", t("error.unreachable")));
     request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
@@ -117,9 +120,9 @@ export function send(path, form, sent, signal) {
   });
 }
 
-// Whose key this is, and what the server can do: {role, paths}. Throws the Problem of an unknown key.
+// Whose key this is, what it opens, and what the server can do. Throws the Problem of an unknown key.
 export async function lookUp(key) {
   const paths = (await (await fetch(address("/openapi.json"))).json()).paths;
-  const own = await get("/key", { key });
-  return { role: own.tenant_id ? "tenant" : "admin", paths };
+  const { tenant_id, key_id, scopes, collections } = await get("/key", { key });
+  return { role: tenant_id ? "tenant" : "admin", tenant: tenant_id, keyId: key_id, scopes, collections, paths };
 }

@@ -1,6 +1,7 @@
 // Asking: the options a person chose, and one question's way from its words to an answer.
-import { events, get, request } from "./api.js";
-import { store } from "./store.js";
+import { events, get, Problem, request } from "./api.js";
+import { t } from "./i18n.js";
+import { personal } from "./store.js";
 
 const UNSET = {
   top_k: "", collection: "", filter: "", template: "", min_confidence: "",
@@ -8,11 +9,9 @@ const UNSET = {
   max_tokens: "", temperature: "",
 };
 
-export const options = store({ ...UNSET });
+export const options = personal({ ...UNSET });
 export const resetOptions = () => options.set(UNSET);
 export const changedOptions = () => Object.values(options.get()).filter((value) => value !== "").length;
-
-export class BadFilter extends Error {}
 
 function number(value) {
   return value === "" ? undefined : Number(value);
@@ -23,7 +22,7 @@ function filterOf(text) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new BadFilter(error.message);
+    throw new Error(t("option.filter.bad", { reason: error.message }));
   }
 }
 
@@ -70,10 +69,10 @@ export async function ask(question, { adapter, history = [], signal }, told) {
       if (name === "passages") told({ passages: data.passages });
       else if (name === "token") told({ text: (text += data.text) });
       else if (name === "done") told({ done: data, text: data.answer, milliseconds: performance.now() - began });
-      else if (name === "error") told({ problem: data.detail });
+      else if (name === "error") told({ problem: new Problem(data.status, data.code, data.detail, data) });
     }
   } catch (error) {
-    told(error.name === "AbortError" ? { stopped: true } : { problem: error.message });
+    told(error.name === "AbortError" ? { stopped: true } : { problem: error });
   }
 }
 

@@ -4,8 +4,9 @@ import { language, languageName, loadLanguage, otherLanguage, switchLanguage, t 
 import { Loading, Toasts } from "./parts/basics.js";
 import { DocumentDialog } from "./parts/document.js";
 import { Icon } from "./parts/icons.js";
-import { has, isDark, session, signedIn, signOut, toggleTheme } from "./session.js";
+import { has, isDark, may, session, signedIn, signOut, toggleTheme } from "./session.js";
 import { html, render, useEffect, useRef, useState } from "./vendor/preact-htm.js";
+import { Access } from "./views/access.js";
 import { Adapters } from "./views/adapters.js";
 import { Admin } from "./views/admin.js";
 import { Ask } from "./views/ask.js";
@@ -14,18 +15,19 @@ import { Evaluation } from "./views/evaluation.js";
 import { Health } from "./views/health.js";
 import { SignIn } from "./views/sign-in.js";
 
+// scopes: any one of them opens the view; none: every key does.
 const VIEWS = [
-  { name: "ask", view: Ask, role: "tenant" },
-  { name: "documents", view: Documents, role: "tenant" },
-  { name: "adapters", view: Adapters, role: "tenant" },
-  { name: "evaluation", view: Evaluation, role: "tenant", needs: ["post", "/evaluate"] },
-  { name: "admin", view: Admin, role: "admin" },
-  { name: "health", view: Health, role: null },
+  { name: "ask", view: Ask, scopes: ["ask"] },
+  { name: "documents", view: Documents, scopes: ["ask", "ingest"] },
+  { name: "adapters", view: Adapters, scopes: ["train"] },
+  { name: "evaluation", view: Evaluation, scopes: ["train"], needs: ["post", "/evaluate"] },
+  { name: "access", view: Access, scopes: ["admin"] },
+  { name: "admin", view: Admin, scopes: ["operator"] },
+  { name: "health", view: Health },
 ];
 const LOGO = new URL("./icon.svg", import.meta.url).pathname;
 
-const viewsOf = (role) =>
-  VIEWS.filter((each) => (each.role === null || each.role === role) && (!each.needs || has(...each.needs)));
+const views = () => VIEWS.filter(({ scopes, needs }) => (!scopes || may(...scopes)) && (!needs || has(...needs)));
 
 function useAddress() {
   const [address, setAddress] = useState(location.hash);
@@ -50,10 +52,10 @@ function Switches({ leave = false }) {
   </div>`;
 }
 
-function Shell({ role }) {
-  const views = viewsOf(role);
+function Shell() {
+  const shown = views();
   const address = useAddress();
-  const current = views.find((each) => each.name === address) ?? views[0];
+  const current = shown.find((each) => each.name === address) ?? shown[0];
   const main = useRef(null);
   const first = useRef(true);
   useEffect(() => {
@@ -70,7 +72,7 @@ function Shell({ role }) {
     <div class="side">
       <${Brand} />
       <nav class="nav" aria-label=${t("nav")}>
-        ${views.map(({ name }) => html`<a key=${name} href="#/${name}" aria-current=${name === current.name ? "page" : undefined}>
+        ${shown.map(({ name }) => html`<a key=${name} href="#/${name}" aria-current=${name === current.name ? "page" : undefined}>
           <${Icon} name=${name} /><span>${t(`nav.${name}`)}</span></a>`)}
       </nav>
       <footer>
@@ -90,12 +92,12 @@ function Page() {
   useEffect(() => {
     if (!checking) return;
     lookUp(key)
-      .then((found) => signedIn(key, found.role, found.paths))
-      .catch((problem) => signOut(problem.message))
+      .then((found) => signedIn(key, found))
+      .catch(signOut)
       .finally(() => setChecking(false));
   }, []);
   if (checking) return html`<main class="door"><div><${Brand} /><${Loading} /></div></main>`;
-  return html`${key && role ? html`<${Shell} key="in" role=${role} />` : html`<${SignIn} logo=${LOGO} switches=${html`<${Switches} />`} />`}
+  return html`${key && role ? html`<${Shell} key="in" />` : html`<${SignIn} logo=${LOGO} switches=${html`<${Switches} />`} />`}
     <${Toasts} />`;
 }
 

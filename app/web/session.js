@@ -1,5 +1,5 @@
 // Who is signed in, and how the page looks. The key lives as long as the tab; theme and language are remembered.
-import { store } from "./store.js";
+import { forgetPerson, store } from "./store.js";
 
 const KEY = "lorebase.key";
 const THEME = "lorebase.theme";
@@ -21,29 +21,39 @@ export function keep(storage, name, value) {
   }
 }
 
-// role: null until the key was checked, then "tenant" or "admin"; paths: those of the server's OpenAPI document.
+// role: null until the key was checked, then "tenant" or "admin"; tenant: its id; scopes, collections: what the key
+// opens; paths: those of the server's OpenAPI document.
 export const session = store({
   key: kept(sessionStorage, KEY),
   role: null,
+  tenant: null,
+  keyId: null,
+  scopes: [],
+  collections: null,
   paths: {},
   notice: null,
   theme: kept(localStorage, THEME),
 });
 
-export function signedIn(key, role, paths) {
+// `found`: what api.js looked up of the key.
+export function signedIn(key, found) {
   keep(sessionStorage, KEY, key);
-  session.set({ key, role, paths, notice: null });
+  session.set({ ...found, key, notice: null });
 }
 
 export function signOut(notice = null) {
   keep(sessionStorage, KEY, null);
-  session.set({ key: null, role: null, notice });
+  forgetPerson();
+  session.set({ key: null, role: null, tenant: null, keyId: null, scopes: [], collections: null, notice });
 }
 
 // Whether the server has a route, such as has("post", "/feedback").
 export function has(method, path) {
   return Boolean(session.get().paths[path]?.[method]);
 }
+
+// Whether the key has one of the scopes.
+export const may = (...scopes) => scopes.some((scope) => session.get().scopes.includes(scope));
 
 export function isDark() {
   const { theme } = session.get();

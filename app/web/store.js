@@ -1,5 +1,18 @@
-// State that several components share: a value, who watches it, and a hook.
+// State that several components share: a value, who watches it, and a hook. What is one person's goes when they leave.
 import { useEffect, useReducer } from "./vendor/preact-htm.js";
+
+const ofAPerson = [];
+
+// A store whose content belongs to who is signed in.
+export function personal(initial) {
+  const made = store(initial);
+  ofAPerson.push(() => made.set(initial));
+  return made;
+}
+
+export function forgetPerson() {
+  for (const forget of ofAPerson) forget();
+}
 
 export function store(initial) {
   let state = initial;

@@ -1,11 +1,11 @@
 // Files on their way: sent, then followed through the job until each is ready or failed.
 import { followJob, send } from "./api.js";
-import { store } from "./store.js";
+import { personal } from "./store.js";
 
 const AT_ONCE = 3;
 
 // Each upload: {id, name, size, state: waiting|sending|working|ready|failed|cancelled, share, stage, chunks, documents, error}.
-export const uploads = store({ list: [], finished: 0 });
+export const uploads = personal({ list: [], finished: 0 });
 let nextId = 0;
 const waiting = [];
 let running = 0;
@@ -30,6 +30,7 @@ async function work() {
 }
 
 async function sendOne({ id, abort, file, collection }) {
+  if (!uploads.get().list.some((each) => each.id === id)) return undefined; // who wanted it has left
   if (abort.signal.aborted) return update(id, { state: "cancelled" });
   const form = new FormData();
   form.append("files", file, file.name);
@@ -41,7 +42,7 @@ async function sendOne({ id, abort, file, collection }) {
     const job = await followJob(accepted.job_id, ({ stage, chunks, waiting_for }) => update(id, { stage, chunks, waiting: waiting_for }));
     finish(id, accepted.documents, job);
   } catch (error) {
-    update(id, error.name === "AbortError" ? { state: "cancelled" } : { state: "failed", error: error.message });
+    update(id, error.name === "AbortError" ? { state: "cancelled" } : { state: "failed", error });
   }
   uploads.set(({ finished }) => ({ finished: finished + 1 }));
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Iterator
+from dataclasses import fields
 from typing import get_args, get_type_hints
 
 import pytest
@@ -16,9 +19,11 @@ from app.adapter_schemas import AdapterVersionResponse, LineageResponse
 from app.evaluation_schemas import EvaluationWay
 from app.ingestion import Activity
 from app.jobs import JobKind
+from app.life.policy import OnErasure, Policy
 from app.page_files import FILES, FOLDER, headers_of
+from app.problems import CODES
 from app.schemas import JobSummary
-from app.scopes import TENANT_SCOPES
+from app.scopes import OPERATOR, TENANT_SCOPES
 from app.training_schemas import DatasetResponse
 from app.usage_schemas import LimitsRequest
 
@@ -64,7 +69,9 @@ def test_every_name_that_the_service_gives_and_the_page_shows_has_its_words() ->
         "history": get_args(EventKind),
         "way": get_args(EvaluationWay.model_fields["way"].annotation),
         "datasets": get_args(DatasetResponse.model_fields["source"].annotation),
-        "scope": TENANT_SCOPES,
+        "scope": [*TENANT_SCOPES, OPERATOR],
+        "policy": [field.name for field in fields(Policy)],
+        "policy.on_erasure": get_args(OnErasure),
         "usage": LimitsRequest.model_fields,
         "training.objective": OBJECTIVES,
         "training.targets": get_args(Targets),
@@ -75,6 +82,25 @@ def test_every_name_that_the_service_gives_and_the_page_shows_has_its_words() ->
     }
     missing = {f"{group}.{name}" for group, names in given.items() for name in names} - set(words("en"))
     assert not missing
+
+
+def raised_codes() -> Iterator[str]:
+    """The codes that the service's code gives its problems by name, there or in a variable `code`."""
+    for path in FOLDER.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name(id="Problem"), args=[_, ast.Constant(value=str(code)), *_]):
+                    yield code
+                case ast.Assign(targets=[ast.Name(id="code")], value=ast.Constant(value=str(code))):
+                    yield code
+
+
+def test_every_problem_that_the_service_can_answer_has_chinese_words() -> None:
+    known = json.loads((FOLDER / "i18n" / "problems.zh.json").read_text(encoding="utf-8"))
+    given = {*CODES, *raised_codes()}
+    assert {"rate_limited", "missing_scope", "too_large"} <= given
+    assert set(known) == given
+    assert list(known) == sorted(known)
 
 
 def test_every_module_of_the_page_finds_what_it_imports() -> None:

@@ -116,6 +116,13 @@ def figures(page: Any) -> None:
     page.get_by_role("img", name="Questions waiting").wait_for()
 
 
+def access(page: Any) -> None:
+    page.get_by_role("button", name="Rotate").first.wait_for()
+    for part in ("New key", "What was changed"):
+        page.get_by_text(part, exact=True).first.click()
+    page.get_by_role("columnheader", name="Request").first.wait_for()
+
+
 def admin(page: Any) -> None:
     page.get_by_text("Use and keys").first.click()
     page.get_by_role("button", name="Revoke").first.wait_for()
@@ -143,6 +150,7 @@ VIEWS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "evaluation": ("#/evaluation", evaluation),
     "health": ("#/health", health),
     "figures": ("#/health", figures),
+    "access": ("#/access", access),
     "admin": ("#/admin", admin),
     "door": ("", door),
 }

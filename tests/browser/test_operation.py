@@ -62,9 +62,50 @@ def test_a_key_is_made_for_what_it_is_for_rotated_and_revoked(card: Any, server:
     found = [httpx.get(f"{server.url}/key", headers={"Authorization": f"Bearer {key}"}).json() for key in keys]
     assert [(each["scopes"], each["collections"]) for each in found] == [(["ask"], ["default"])] * 2
     card.get_by_role("button", name="Revoke the kiosk").last.click()
+    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     page.get_by_text("The key opens nothing any more").wait_for()
     refused = httpx.get(f"{server.url}/key", headers={"Authorization": f"Bearer {keys[1]}"})
     assert refused.status_code == 401
+
+
+def test_a_tenant_looks_after_its_own_keys_and_rules(
+    open_page: OpenPage, server: LocalServer, admin: httpx.Client, tenant_key: str
+) -> None:
+    page = open_page(tenant_key, "#/access")
+    keys = page.get_by_role("region", name="Keys")
+    keys.get_by_text("In use here").wait_for()
+    keys.get_by_text("New key", exact=True).click()
+    keys.get_by_label("What it is for").fill("the kiosk")
+    keys.get_by_role("button", name="Make the key").click()
+    made = page.get_by_role("dialog").locator(".secret").inner_text()
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    rules = page.get_by_role("region", name="Rules")
+    rules.get_by_label("Promote only versions that have passed the gate").check()
+    rules.get_by_role("button", name="Set the rules").click()
+    page.get_by_text("The rules hold from now on").wait_for()
+    own = {"Authorization": f"Bearer {tenant_key}"}
+    assert httpx.get(f"{server.url}/policy", headers=own).json()["require_gate"] is True
+    asking = open_page(made)
+    asking.get_by_role("heading", name="Ask your documents").wait_for()
+    views = asking.get_by_role("navigation").get_by_role("link")
+    assert views.all_inner_texts() == ["Ask", "Documents", "Health"], "nothing that this key does not open"
+
+
+def test_what_the_service_refuses_is_said_in_the_language_of_the_page(
+    open_page: OpenPage, server: LocalServer, tenant_key: str
+) -> None:
+    page = open_page(tenant_key, "#/access", locale="zh-CN")
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {tenant_key}"}) as client:
+        keys = f"/tenants/{client.get('/key').json()['tenant_id']}/keys"
+        made = client.post(keys, json={"name": "kiosk", "scopes": ["ask"]}).json()
+        page.reload()
+        rotate = page.get_by_role("button", name="轮换 kiosk")
+        rotate.wait_for()
+        client.delete(f"{keys}/{made['id']}").raise_for_status()
+    rotate.click()
+    told = page.locator(".note.bad")
+    told.get_by_text("不存在，或已被删除。").wait_for()
+    told.locator("[lang=en]").wait_for()  # what the service itself said
 
 
 def test_the_admin_watches_answers_as_they_come(open_page: OpenPage, server: LocalServer) -> None:

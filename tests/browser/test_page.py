@@ -260,7 +260,7 @@ def test_the_admin_makes_a_tenant_whose_key_is_shown_once_and_opens_the_page(
     page.get_by_role("button", name="Create").click()
     key = page.get_by_role("dialog").locator(".secret").inner_text()
     page.get_by_role("dialog").get_by_role("button", name="Close").click()
-    page.get_by_role("dialog").wait_for(state="detached")
+    page.locator("dialog").wait_for(state="detached")
     assert key not in page.content()
     page.get_by_role("button", name="Sign out").first.click()
     page.get_by_label("Your key").fill(key)

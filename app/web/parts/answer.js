@@ -1,7 +1,7 @@
 // An answer as it grows: its words, how sure it is, the sentences it rests on, the passages it was read from.
 import { number, percent, t } from "../i18n.js";
 import { html } from "../vendor/preact-htm.js";
-import { Bar, Note } from "./basics.js";
+import { Bar, Note, Trouble } from "./basics.js";
 import { openDocument } from "./document.js";
 import { Feedback } from "./feedback.js";
 import { Icon } from "./icons.js";
@@ -97,7 +97,7 @@ export function Answer({ turn, compact = false }) {
     ${done?.abstained && html`<div class="abstention"><${Icon} name="warn" /><div>
       <strong>${t("abstained")}</strong><p class="soft">${t(passages?.length ? "abstained.why" : "abstained.nothing")}</p></div></div>`}
     ${stopped && html`<${Note}>${t("ask.stopped")}<//>`}
-    ${problem && html`<${Note} kind="bad">${problem}<//>`}
+    ${problem && html`<${Trouble} problem=${problem} />`}
     ${done && html`
       <div class="row">${passages?.length > 0 && html`<${Confidence} value=${done.confidence} />`}<span class="chip accent">${adapter}</span>
         <span class="chip number">${number(done.timings_ms.total)} ms</span>

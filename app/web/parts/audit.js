@@ -2,7 +2,7 @@
 import { get } from "../api.js";
 import { t, when } from "../i18n.js";
 import { html, useState } from "../vendor/preact-htm.js";
-import { Loading, Note, useLoaded } from "./basics.js";
+import { Loading, Trouble, useLoaded } from "./basics.js";
 import { Pager } from "./pager.js";
 
 const LIMIT = 20;
@@ -10,7 +10,7 @@ const LIMIT = 20;
 function Entries({ tenant }) {
   const [offset, setOffset] = useState(0);
   const { data, problem } = useLoaded(() => get(`/tenants/${tenant.id}/audit?limit=${LIMIT}&offset=${offset}`), [tenant.id, offset]);
-  if (problem) return html`<${Note} kind="bad">${problem.message}<//>`;
+  if (problem) return html`<${Trouble} problem=${problem} />`;
   if (!data) return html`<${Loading} />`;
   return html`<div class="scroll" tabindex="0" role="group" aria-label=${t("audit")}><table class="cards">
       <thead><tr><th>${t("audit.action")}</th><th>${t("audit.at")}</th><th>${t("audit.status")}</th><th>${t("audit.key")}</th></tr></thead>

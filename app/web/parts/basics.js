@@ -1,5 +1,5 @@
 // Small pieces that every view uses: notes, fields, dialogs, loading of data.
-import { t } from "../i18n.js";
+import { t, told } from "../i18n.js";
 import { store } from "../store.js";
 import { html, useEffect, useId, useRef, useState } from "../vendor/preact-htm.js";
 import { Icon } from "./icons.js";
@@ -7,6 +7,12 @@ import { Icon } from "./icons.js";
 export const Note = ({ kind = "", children, role }) => html`<div class="note ${kind}" role=${role ?? (kind === "bad" ? "alert" : undefined)}>
   ${(kind === "bad" || kind === "warn") && html`<${Icon} name="warn" />`}<div>${children}</div>
 </div>`;
+
+// What went wrong: a problem, or the service's own words for a document or job that failed.
+export function Trouble({ problem }) {
+  const { text, detail } = told(problem);
+  return html`<${Note} kind="bad">${text}${detail && html`<p class="small soft break" lang="en">${detail}</p>`}<//>`;
+}
 
 // A label with its control; `children` gets the id that belongs on the control.
 export function Field({ label, hint, children }) {
@@ -98,9 +104,9 @@ export function download(blob, name) {
 const toasts = store({ shown: [] });
 let nextToast = 0;
 
-export function toast(text, kind = "good") {
+export function toast(text, kind = "good", detail = "") {
   const id = nextToast++;
-  toasts.set(({ shown }) => ({ shown: [...shown.slice(-3), { id, text, kind }] }));
+  toasts.set(({ shown }) => ({ shown: [...shown.slice(-3), { id, text, kind, detail }] }));
   setTimeout(() => toasts.set(({ shown }) => ({ shown: shown.filter((each) => each.id !== id) })), 6000);
 }
 
@@ -109,7 +115,8 @@ export async function attempt(action, said) {
   try {
     await action();
   } catch (problem) {
-    toast(problem.message, "bad");
+    const { text, detail } = told(problem);
+    toast(text, "bad", detail);
     return false;
   }
   if (said) toast(said);
@@ -117,7 +124,7 @@ export async function attempt(action, said) {
 }
 
 export const Toasts = () => html`<div class="toasts" role="status" aria-live="polite">
-  ${toasts.use().shown.map((each) => html`<div key=${each.id} class="note ${each.kind}"><div>${each.text}</div></div>`)}
+  ${toasts.use().shown.map((each) => html`<div key=${each.id} class="note ${each.kind}"><div>${each.text}${each.detail && html`<p class="small soft break" lang="en">${each.detail}</p>`}</div></div>`)}
 </div>`;
 
 export const Copy = ({ text }) => html`<button class="compact" onClick=${() =>

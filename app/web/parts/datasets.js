@@ -3,7 +3,7 @@ import { followJob, get, post, remove, request } from "../api.js";
 import { number, t, when } from "../i18n.js";
 import { has } from "../session.js";
 import { html, useState } from "../vendor/preact-htm.js";
-import { attempt, download, Field, JobBar, Note, useLoaded } from "./basics.js";
+import { attempt, download, Field, JobBar, Trouble, useLoaded } from "./basics.js";
 import { Icon } from "./icons.js";
 
 async function keep({ id, name }) {
@@ -25,7 +25,7 @@ function Build({ onEnd }) {
       if (ended.error) setProblem(ended.error);
       onEnd();
     } catch (error) {
-      setProblem(error.message);
+      setProblem(error);
     }
     setJob(null);
   };
@@ -37,7 +37,7 @@ function Build({ onEnd }) {
     </div>
     ${job && html`<div class="row"><div class="grow"><${JobBar} job=${job} label=${t("datasets.building")} /></div>
       <button type="button" class="compact" onClick=${() => attempt(() => post(`/jobs/${job.id}/cancel`))}>${t("cancel")}</button></div>`}
-    ${problem && html`<${Note} kind="bad">${problem}<//>`}
+    ${problem && html`<${Trouble} problem=${problem} />`}
     <div><button class="first" disabled=${job !== null}>${t("datasets.build")}</button></div>
   </form>`;
 }

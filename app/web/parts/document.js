@@ -1,9 +1,9 @@
 // One document in a dialog: its text with the cited sentence marked, the page as it looks, its chunks.
 import { get, request } from "../api.js";
 import { bytes, number, t, when } from "../i18n.js";
-import { store } from "../store.js";
+import { personal } from "../store.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/preact-htm.js";
-import { Dialog, Loading, Note, useLoaded } from "./basics.js";
+import { Dialog, Loading, Trouble, useLoaded } from "./basics.js";
 import { Icon } from "./icons.js";
 import { Pager } from "./pager.js";
 
@@ -11,7 +11,7 @@ const PDF = "application/pdf";
 const WINDOW = 20000; // UTF-16 units shown on either side of the place that was asked for
 const CHUNKS = 50;
 
-const shown = store({ target: null });
+const shown = personal({ target: null });
 
 // target: {id} and, for a place in it, {start, end} in code points and {page}.
 export const openDocument = (target) => shown.set({ target });
@@ -37,7 +37,7 @@ function TextView({ id, start, end }) {
     if (data === null || start === undefined) return { from: 0, to: 0 };
     return { from: unitIndex(data, start), to: unitIndex(data, end) };
   }, [data, start, end]);
-  if (problem) return html`<${Note} kind="bad">${problem.message}<//>`;
+  if (problem) return html`<${Trouble} problem=${problem} />`;
   if (data === null) return html`<${Loading} />`;
   const first = whole(data, Math.max(0, place.from - around));
   const last = whole(data, Math.min(data.length, place.to + around));
@@ -65,7 +65,7 @@ function PageView({ id, page, start, end }) {
     load().catch((problem) => setState({ problem }));
     return () => address && URL.revokeObjectURL(address);
   }, [id, wanted]);
-  if (state.problem) return html`<${Note} kind="bad">${state.problem.message}<//>`;
+  if (state.problem) return html`<${Trouble} problem=${state.problem} />`;
   if (!state.address) return html`<${Loading} />`;
   const turn = (by) => setWanted(Math.min(state.pages, Math.max(1, wanted + by)));
   return html`<div class="doc-page">
@@ -82,7 +82,7 @@ function PageView({ id, page, start, end }) {
 function ChunksView({ id }) {
   const [offset, setOffset] = useState(0);
   const { data, problem } = useLoaded(() => get(`/documents/${id}/chunks?limit=${CHUNKS}&offset=${offset}`), [id, offset]);
-  if (problem) return html`<${Note} kind="bad">${problem.message}<//>`;
+  if (problem) return html`<${Trouble} problem=${problem} />`;
   if (!data) return html`<${Loading} />`;
   return html`<div class="stack doc-chunks" tabindex="0" role="group" aria-label=${t("document.chunks")}>
     <ol class="passages" start=${offset + 1}>${data.chunks.map((chunk, index) => html`<li class="passage" key=${chunk.id}>
@@ -96,7 +96,7 @@ function ChunksView({ id }) {
 function Inside({ target, close }) {
   const { data, problem } = useLoaded(() => get(`/documents/${target.id}`), [target.id]);
   const [chosen, setChosen] = useState(null);
-  if (problem) return html`<div class="inside"><${Note} kind="bad">${problem.message}<//><div><button onClick=${close} autofocus>${t("close")}</button></div></div>`;
+  if (problem) return html`<div class="inside"><${Trouble} problem=${problem} /><div><button onClick=${close} autofocus>${t("close")}</button></div></div>`;
   if (!data) return html`<div class="inside"><${Loading} /></div>`;
   const views = [data.media_type === PDF && "page", data.status === "ready" && "text", data.status === "ready" && "chunks"].filter(Boolean);
   const view = chosen ?? (target.page ? views[0] : views.find((each) => each !== "page") ?? views[0]);
@@ -108,7 +108,7 @@ function Inside({ target, close }) {
     <div class="doc-tabs"><div class="segments" role="group" aria-label=${t("document.views")}>
       ${views.map((each) => html`<button key=${each} aria-pressed=${each === view} onClick=${() => setChosen(each)}>${t(`document.${each}`)}</button>`)}
     </div></div>
-    ${data.error && html`<div class="doc-body"><${Note} kind="bad">${data.error}<//></div>`}
+    ${data.error && html`<div class="doc-body"><${Trouble} problem=${data.error} /></div>`}
     <div class="doc-body">
       ${view === "text" && html`<${TextView} ...${target} />`}
       ${view === "page" && html`<${PageView} ...${target} />`}

@@ -7,6 +7,7 @@ const PATHS = {
   adapters: "M4 7l8-4 8 4-8 4z M4 12l8 4 8-4 M4 17l8 4 8-4",
   evaluation: "M4 20V4 M4 20h16 M8 16v-4 M12 16V8 M16 16v-6",
   admin: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8z M4 21c0-4 4-6 8-6s8 2 8 6",
+  access: "M8 11a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9z M11.2 12.3L20 4 M16 8l3 3",
   health: "M3 12h4l3-8 4 16 3-8h4",
   upload: "M12 16V4 M7 9l5-5 5 5 M4 16v4h16v-4",
   trash: "M4 7h16 M9 7V4h6v3 M6 7l1 13h10l1-13 M10 11v5 M14 11v5",
@@ -25,7 +26,6 @@ const PATHS = {
   add: "M12 5v14 M5 12h14",
   left: "M15 5l-7 7 7 7",
   right: "M9 5l7 7-7 7",
-  key: "M8 11a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9z M11.2 12.3L20 4 M16 8l3 3",
 };
 
 export const Icon = ({ name }) => html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${PATHS[name]} /></svg>`;

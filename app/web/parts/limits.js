@@ -2,7 +2,7 @@
 import { call, get } from "../api.js";
 import { t } from "../i18n.js";
 import { html, useState } from "../vendor/preact-htm.js";
-import { attempt, Field, Note, useLoaded } from "./basics.js";
+import { attempt, Field, Trouble, useLoaded } from "./basics.js";
 
 const LIMITS = ["documents", "bytes", "adapter_versions", "requests_per_minute", "tokens_per_day", "training_minutes_per_day"];
 
@@ -18,7 +18,7 @@ function Limit({ name, override, holds, onChange }) {
 export function Limits({ tenant, onSet }) {
   const { data, problem, reload } = useLoaded(() => get(`/tenants/${tenant.id}`), [tenant.id]);
   const [changed, setChanged] = useState({});
-  if (problem) return html`<${Note} kind="bad">${problem.message}<//>`;
+  if (problem) return html`<${Trouble} problem=${problem} />`;
   if (!data) return null;
   const save = async (event) => {
     event.preventDefault();

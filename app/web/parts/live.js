@@ -1,13 +1,13 @@
 // The service over the last minutes: what waits, how large batches are, how long answers take. Kept while the page is open.
 import { number, t, time } from "../i18n.js";
-import { store } from "../store.js";
+import { personal } from "../store.js";
 import { html } from "../vendor/preact-htm.js";
 import { LineChart } from "./charts.js";
 
 const MOST = 200; // readings that are kept
 const WINDOW = 10; // readings that a latency is of
 
-const seen = store({ readings: [] });
+const seen = personal({ readings: [] });
 
 // Take a reading of the metrics; a service that began anew begins a new line.
 export function take(metrics) {

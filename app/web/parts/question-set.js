@@ -3,11 +3,16 @@ import { t } from "../i18n.js";
 import { html } from "../vendor/preact-htm.js";
 import { Field } from "./basics.js";
 
-// {data} of SQuAD's format, or {questions}: a list, alone or by that name. Throws what JSON.parse throws.
+// {data} of SQuAD's format, or {questions}: a list, alone or by that name. Throws an Error that says what the file is not.
 export async function readQuestions(file) {
-  const set = JSON.parse(await file.text());
-  if (set.data) return { data: set.data };
-  return { questions: Array.isArray(set) ? set : set.questions };
+  let set;
+  try {
+    set = JSON.parse(await file.text());
+  } catch (error) {
+    throw new Error(t("evaluation.set.bad", { name: file.name, reason: error.message }));
+  }
+  if (set?.data) return { data: set.data };
+  return { questions: Array.isArray(set) ? set : set?.questions };
 }
 
 export const QuestionFile = ({ onChange }) => html`<${Field} label=${t("evaluation.set")} hint=${t("evaluation.set.hint")}>${(id) =>

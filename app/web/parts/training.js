@@ -2,7 +2,7 @@
 import { call, followJob, get, post } from "../api.js";
 import { number, t } from "../i18n.js";
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
-import { attempt, Bar, Field, Note, toast, useLoaded } from "./basics.js";
+import { attempt, Bar, Field, toast, Trouble, useLoaded } from "./basics.js";
 import { LineChart } from "./charts.js";
 import { has } from "../session.js";
 
@@ -30,7 +30,7 @@ function LiveJob({ id, onEnd }) {
       setPoints(whole.points.map(({ step, loss }) => [step, loss]));
       onEnd();
     };
-    follow().catch((error) => error.name === "AbortError" || setJob({ state: "failed", error: error.message, progress: { done: 0, total: 0 } }));
+    follow().catch((error) => error.name === "AbortError" || setJob({ state: "failed", error, progress: { done: 0, total: 0 } }));
     return () => abort.abort();
   }, [id]);
   if (!job) return null;
@@ -41,7 +41,7 @@ function LiveJob({ id, onEnd }) {
       <span class="small soft number">${number(progress.done)} / ${number(progress.total)} ${loss ? ` · ${t("training.loss")} ${number(loss, 3)}` : ""}</span></div>
     ${running && html`<${Bar} value=${progress.total && stage === "training" ? progress.done / progress.total : null} label=${t("training")} />
       <div><button class="compact" onClick=${() => attempt(() => post(`/jobs/${id}/cancel`))}>${t("cancel")}</button></div>`}
-    ${error && html`<${Note} kind="bad">${error}<//>`}
+    ${error && html`<${Trouble} problem=${error} />`}
     <${LineChart} series=${[{ name: t("training.loss"), points }]} label=${t("training.curve", { first: number(points[0]?.[1] ?? 0, 2), last: number(points.at(-1)?.[1] ?? 0, 2) })} />
   </div>`;
 }
@@ -67,7 +67,7 @@ function Start({ onStarted }) {
       onStarted((await post(`/adapters/${encodeURIComponent(order.name.trim())}/train`, body)).id);
       toast(t("training.started"));
     } catch (error) {
-      setProblem(error.message);
+      setProblem(error);
     }
   };
   const entry = (name, limits) => html`<${Field} label=${t(`training.${name}`)}>${(id) => html`<input id=${id} type="number" placeholder=${t("training.unset")} value=${order[name]} onInput=${change(name)} ...${limits} />`}<//>`;
@@ -88,7 +88,7 @@ function Start({ onStarted }) {
         <option value="">${t("training.unset")}</option>${TARGETS.map((each) => html`<option key=${each} value=${each}>${t(`training.targets.${each}`)}</option>`)}</select>`}<//>
       ${entry("rank", { min: 1, max: 256 })}${entry("epochs", { min: 0.01, max: 1000, step: "any" })}${entry("learning_rate", { min: 0, max: 1, step: "any" })}${entry("strength", { min: 0.01, max: 1, step: "any" })}
     </div>
-    ${problem && html`<${Note} kind="bad">${problem}<//>`}
+    ${problem && html`<${Trouble} problem=${problem} />`}
     <div><button class="first" disabled=${!order.name.trim() || !order.dataset}>${t("training.start")}</button></div>
   </form>`;
 }

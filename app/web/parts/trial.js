@@ -3,7 +3,7 @@ import { followJob, post } from "../api.js";
 import { number, percent, t, when } from "../i18n.js";
 import { has } from "../session.js";
 import { html, useState } from "../vendor/preact-htm.js";
-import { Field, JobBar, Note, toast } from "./basics.js";
+import { Field, JobBar, Note, toast, Trouble } from "./basics.js";
 import { BarChart } from "./charts.js";
 import { QuestionFile, readQuestions } from "./question-set.js";
 
@@ -70,7 +70,7 @@ function Gate({ adapter, versions, reload }) {
       const ended = await followJob(begun.job_id, setJob);
       if (ended.error) setProblem(ended.error);
     } catch (error) {
-      setProblem(error.message);
+      setProblem(error);
     }
     setJob(null);
     reload();
@@ -83,7 +83,7 @@ function Gate({ adapter, versions, reload }) {
       <label class="check"><input type="checkbox" checked=${promote} onChange=${(event) => setPromote(event.target.checked)} /> ${t("gate.promote")}</label>
     </div>
     ${job && html`<${JobBar} job=${job} label=${t("evaluation.asking")} />`}
-    ${problem && html`<${Note} kind="bad">${problem}<//>`}
+    ${problem && html`<${Trouble} problem=${problem} />`}
     <div><button class="first" disabled=${!file || job !== null}>${t("gate.start")}</button></div>
   </form></details>`;
 }

@@ -1,5 +1,5 @@
 // Where files are dropped, and how each of them fares.
-import { bytes, number, t } from "../i18n.js";
+import { bytes, number, t, told } from "../i18n.js";
 import { clearFinished, upload, uploads } from "../uploads.js";
 import { html, useRef, useState } from "../vendor/preact-htm.js";
 import { Bar, Field } from "./basics.js";
@@ -33,6 +33,11 @@ function progress({ state, share, stage, chunks, waiting }) {
   return null;
 }
 
+function Reason({ problem }) {
+  const { text, detail } = told(problem);
+  return html`<p class="small problem">${text}${detail && html` <span class="soft" lang="en">${detail}</span>`}</p>`;
+}
+
 function Upload({ each }) {
   const shown = progress(each);
   const documents = each.documents ?? [];
@@ -48,7 +53,7 @@ function Upload({ each }) {
       </span>
     </div>
     ${shown && html`<${Bar} value=${shown.value} label=${each.name} /><span class="small soft">${shown.words}</span>`}
-    ${each.error && html`<p class="small problem">${each.error}</p>`}
+    ${each.error && html`<${Reason} problem=${each.error} />`}
     ${only?.warning && html`<p class="small soft">${only.warning}</p>`}
     ${documents.length > 1 && ["ready", "failed"].includes(each.state) && html`<details><summary>${t("upload.inside", { count: documents.length })}</summary>
       <ul class="stack small">${documents.map((one) => html`<li key=${one.id}><span class="chip ${one.status === "ready" ? "good" : "bad"}">${t(`status.${one.status}`)}</span> ${one.title}

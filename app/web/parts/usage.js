@@ -1,7 +1,7 @@
 // What a tenant has and has used, beside its limits, and its questions by day.
 import { bytes, day, number, t } from "../i18n.js";
 import { html } from "../vendor/preact-htm.js";
-import { Loading, Note, useLoaded } from "./basics.js";
+import { Loading, Trouble, useLoaded } from "./basics.js";
 import { ColumnChart } from "./charts.js";
 
 const DAYS = 14;
@@ -25,7 +25,7 @@ function Share({ name, used, limit, shown = number }) {
 // `load`: gets what GET /usage answers; `inputs`: when they change it is asked again.
 export function Usage({ load, inputs = [] }) {
   const { data, problem } = useLoaded(load, inputs);
-  if (problem) return html`<${Note} kind="bad">${problem.message}<//>`;
+  if (problem) return html`<${Trouble} problem=${problem} />`;
   if (!data) return html`<${Loading} />`;
   const { holds, today, limits, days } = data;
   const columns = lastDays(days);

@@ -1,7 +1,7 @@
 // Adapters: their versions, which one answers, promote, roll back, try out, upload; training and its sets.
 import { call, get, post, remove, request } from "../api.js";
 import { bytes, day, number, t, when } from "../i18n.js";
-import { attempt, Confirm, download, Empty, Field, Loading, Note, useLoaded } from "../parts/basics.js";
+import { attempt, Confirm, download, Empty, Field, Loading, Trouble, useLoaded } from "../parts/basics.js";
 import { Datasets } from "../parts/datasets.js";
 import { Icon } from "../parts/icons.js";
 import { Lineage } from "../parts/lineage.js";
@@ -96,7 +96,7 @@ export function Adapters() {
   };
   return html`<div class="view">
     <header><div><h1>${t("adapters.title")}</h1><p>${t("adapters.lead")}</p></div></header>
-    ${problem && html`<${Note} kind="bad">${problem.message}<//>`}
+    ${problem && html`<${Trouble} problem=${problem} />`}
     ${!data && !problem && html`<${Loading} />`}
     ${data && html`
       <section class="card row spread" aria-label=${t("adapters.default")}>

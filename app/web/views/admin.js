@@ -2,7 +2,7 @@
 import { get, post, remove } from "../api.js";
 import { t, when } from "../i18n.js";
 import { Audit } from "../parts/audit.js";
-import { attempt, Confirm, Empty, Field, Loading, Note, useLoaded } from "../parts/basics.js";
+import { attempt, Confirm, Empty, Field, Loading, Trouble, useLoaded } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
 import { Keys, NewKey } from "../parts/keys.js";
 import { Limits } from "../parts/limits.js";
@@ -16,7 +16,7 @@ function Details({ tenant }) {
     ${open && html`<div class="stack">
       <h3>${t("usage")}</h3><${Usage} load=${() => get(`/tenants/${tenant.id}/usage?days=14`)} inputs=${[tenant.id, set]} />
       <${Limits} tenant=${tenant} onSet=${() => setSet(set + 1)} />
-      <h3>${t("keys")}</h3><${Keys} tenant=${tenant} />
+      <h3>${t("keys")}</h3><${Keys} path=${`/tenants/${tenant.id}/keys`} name=${tenant.name} />
       <${Audit} tenant=${tenant} />
     </div>`}
   </details>`;
@@ -42,7 +42,7 @@ export function Admin() {
       <div class="grow"><${Field} label=${t("admin.new")}>${(id) => html`<input id=${id} type="text" maxlength="100" value=${name} onInput=${(event) => setName(event.target.value)} />`}<//></div>
       <button class="first align-end" disabled=${!name.trim()}><${Icon} name="add" />${t("admin.create")}</button>
     </form>
-    ${problem && html`<${Note} kind="bad">${problem.message}<//>`}
+    ${problem && html`<${Trouble} problem=${problem} />`}
     ${!data && !problem && html`<${Loading} />`}
     ${data?.tenants.length === 0 && html`<div class="card"><${Empty} title=${t("admin.none")} /></div>`}
     <ul class="stack">${data?.tenants.map((tenant) => html`<li class="card stack" key=${tenant.id}>
@@ -52,6 +52,8 @@ export function Admin() {
       </div>
       <${Details} tenant=${tenant} />
     </li>`)}</ul>
+    <details class="card"><summary>${t("admin.own")}</summary><div class="stack"><p class="soft">${t("admin.own.text")}</p>
+      <${Keys} path="/keys" name=${t("admin.own.name")} scoped=${false} /></div></details>
     ${made && html`<${NewKey} made=${made} onClose=${() => setMade(null)} />`}
     ${leaving && html`<${Confirm} title=${t("admin.delete.title")} text=${t("admin.delete.text", { name: leaving.name })} action=${t("delete")}
       onYes=${async () => {

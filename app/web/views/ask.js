@@ -1,13 +1,13 @@
 // Ask: a conversation, the same question under several adapters, or passages only.
 import { ask } from "../asking.js";
 import { get } from "../api.js";
-import { t } from "../i18n.js";
+import { t, told } from "../i18n.js";
 import { Answer } from "../parts/answer.js";
 import { Empty, useLoaded } from "../parts/basics.js";
 import { Composer } from "../parts/composer.js";
 import { Icon } from "../parts/icons.js";
 import { AdapterPicker, Options, useChoices } from "../parts/options.js";
-import { store } from "../store.js";
+import { personal } from "../store.js";
 import { html, useEffect, useRef } from "../vendor/preact-htm.js";
 import { Compare } from "./compare.js";
 import { Search } from "./search.js";
@@ -15,7 +15,7 @@ import { Search } from "./search.js";
 const HISTORY = 10; // turns that a question carries with it
 
 // Kept while other views are looked at; gone with the tab.
-const conversation = store({ mode: "ask", adapter: "", draft: "", turns: [], abort: null });
+const conversation = personal({ mode: "ask", adapter: "", draft: "", turns: [], abort: null });
 
 const update = (id, change) =>
   conversation.set(({ turns }) => ({ turns: turns.map((turn) => (turn.id === id ? { ...turn, ...change } : turn)) }));
@@ -42,7 +42,7 @@ async function send() {
 // For a screen reader: what happens, and the whole answer once, rather than every piece of it.
 function spoken(turn) {
   if (!turn) return "";
-  if (turn.problem) return turn.problem;
+  if (turn.problem) return told(turn.problem).text;
   if (turn.done) return turn.done.abstained ? t("abstained") : t("ask.said", { answer: turn.done.answer });
   return t(turn.passages ? "ask.reading" : "ask.searching");
 }

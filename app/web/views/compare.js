@@ -5,10 +5,10 @@ import { Answer } from "../parts/answer.js";
 import { Note } from "../parts/basics.js";
 import { Composer } from "../parts/composer.js";
 import { AdapterPicker, Options, useChoices } from "../parts/options.js";
-import { store } from "../store.js";
+import { personal } from "../store.js";
 import { html, useEffect } from "../vendor/preact-htm.js";
 
-const compared = store({ draft: "", question: null, picked: null, answers: [], abort: null });
+const compared = personal({ draft: "", question: null, picked: null, answers: [], abort: null });
 
 async function send() {
   const { draft, picked } = compared.get();

@@ -1,11 +1,12 @@
 // Documents: send, find, read, try again, delete.
 import { get, post, remove } from "../api.js";
 import { bytes, day, number, t, when } from "../i18n.js";
-import { attempt, Confirm, Empty, Field, Loading, Note, useLoaded, useRepeated } from "../parts/basics.js";
+import { attempt, Confirm, Empty, Field, Loading, Trouble, useLoaded, useRepeated } from "../parts/basics.js";
 import { openDocument } from "../parts/document.js";
 import { Icon } from "../parts/icons.js";
 import { Pager } from "../parts/pager.js";
 import { UploadArea } from "../parts/upload.js";
+import { may } from "../session.js";
 import { uploads } from "../uploads.js";
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
 
@@ -27,10 +28,10 @@ function Row({ document, onDelete, onRetry }) {
     <td class="right number soft">${status !== "ready" ? "" : t("chunks", { count: number(chunks) })}</td>
     <td class="right number soft">${bytes(document.bytes)}</td>
     <td class="soft small date" title=${when(document.created_at)}>${day(document.created_at)}</td>
-    <td class="right"><span class="row actions">
+    <td class="right">${may("ingest") && html`<span class="row actions">
       ${status === "failed" && html`<button class="compact" onClick=${() => onRetry(document)}><${Icon} name="retry" />${t("documents.retry")}</button>`}
       <button class="compact bare only-icon" aria-label=${t("documents.delete", { title })} title=${t("delete")} onClick=${() => onDelete(document)}><${Icon} name="trash" /></button>
-    </span></td>
+    </span>`}</td>
   </tr>`;
 }
 
@@ -50,7 +51,7 @@ export function Documents() {
   };
   return html`<div class="view">
     <header><div><h1>${t("documents.title")}</h1><p>${t("documents.lead")}</p></div></header>
-    <${UploadArea} />
+    ${may("ingest") && html`<${UploadArea} />`}
     <section class="card stack" aria-label=${t("documents.list")} aria-busy=${loading}>
       <div class="fields">
         <${Field} label=${t("documents.search")}>${(id) => html`<input id=${id} type="search" value=${wanted.title} onInput=${(event) => change({ title: event.target.value })} />`}<//>
@@ -58,7 +59,7 @@ export function Documents() {
           <option value="">${t("all")}</option>${["ready", "pending", "failed"].map((status) => html`<option key=${status} value=${status}>${t(`status.${status}`)}</option>`)}</select>`}<//>
         <${Field} label=${t("option.collection")}>${(id) => html`<input id=${id} type="text" value=${wanted.collection} placeholder=${t("all")} onInput=${(event) => change({ collection: event.target.value })} />`}<//>
       </div>
-      ${problem && html`<${Note} kind="bad">${problem.message}<//>`}
+      ${problem && html`<${Trouble} problem=${problem} />`}
       ${!data && !problem && html`<${Loading} />`}
       ${data && documents.length === 0 && html`<${Empty} title=${t(filtered ? "documents.nothing" : "documents.none")}><p>${t(filtered ? "documents.nothing.text" : "documents.none.text")}</p><//>`}
       ${documents.length > 0 && html`<table class="cards documents">

@@ -1,7 +1,7 @@
 // Evaluation: a question set asked with and without documents and adapter, side by side, and what gates decided.
 import { followJob, get, post, remove, request } from "../api.js";
 import { number, percent, t, when } from "../i18n.js";
-import { attempt, Confirm, download, Empty, Field, JobBar, Note, useLoaded } from "../parts/basics.js";
+import { attempt, Confirm, download, Empty, Field, JobBar, Note, Trouble, useLoaded } from "../parts/basics.js";
 import { EvaluationCharts, nameOf } from "../parts/evaluation-charts.js";
 import { Icon } from "../parts/icons.js";
 import { AdapterPicker, useChoices } from "../parts/options.js";
@@ -47,12 +47,12 @@ function Result({ id, onEnd, onDelete }) {
     }, () => {});
     return () => abort.abort();
   }, [running, id]);
-  if (problem) return html`<${Note} kind="bad">${problem.message}<//>`;
+  if (problem) return html`<${Trouble} problem=${problem} />`;
   if (!data) return null;
   return html`<section class="card stack" aria-label=${data.name || t("evaluation.result")}>
     <div class="row spread"><h2 class="break">${data.name || t("evaluation.result")}</h2><span class="chip ${STATE[data.state] ?? ""}">${t(`job.state.${data.state}`)}</span></div>
     ${running && html`<${JobBar} job=${job} label=${t("evaluation.asking")} />`}
-    ${data.error && html`<${Note} kind="bad">${data.error}<//>`}
+    ${data.error && html`<${Trouble} problem=${data.error} />`}
     ${data.gate && html`<${Note} kind=${data.gate.passed ? "good" : "warn"}><strong>${t(data.gate.passed ? (data.gate.promoted ? "gate.promoted" : "gate.passed") : "gate.refused")}</strong>
       <ul>${data.gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>`}
     ${data.recommendation && html`<${Note} kind="good">${data.recommendation.text}<//>`}
@@ -98,7 +98,7 @@ export function Evaluation() {
       setChosen(id);
       reload();
     }} />
-    ${problem && html`<${Note} kind="bad">${problem.message}<//>`}
+    ${problem && html`<${Trouble} problem=${problem} />`}
     ${data && list.length === 0 && html`<div class="card"><${Empty} title=${t("evaluation.none")} /></div>`}
     ${current && html`<${Result} key=${current} id=${current} onEnd=${reload} onDelete=${setLeaving} />`}
     ${list.length > 1 && html`<section class="card stack"><h2>${t("evaluation.earlier")}</h2><ul class="stack">${list.map((each) => html`<li key=${each.id} class="row spread">

@@ -1,11 +1,11 @@
 // Health: can it answer, what waits, what is in memory, how long answers take.
 import { get } from "../api.js";
 import { number, t, when } from "../i18n.js";
-import { Loading, Note, useLoaded, useRepeated } from "../parts/basics.js";
+import { Loading, Trouble, useLoaded, useRepeated } from "../parts/basics.js";
 import { BarChart } from "../parts/charts.js";
 import { Live, take } from "../parts/live.js";
 import { Usage } from "../parts/usage.js";
-import { has, session } from "../session.js";
+import { has, may, session } from "../session.js";
 import { readMetrics } from "../metrics.js";
 import { html } from "../vendor/preact-htm.js";
 
@@ -14,16 +14,35 @@ async function readiness() {
   return response.json();
 }
 
+async function latestJobs() {
+  const [latest, queued, running] = await Promise.all(["limit=8", "limit=1&state=queued", "limit=1&state=running"].map((query) => get(`/jobs?${query}`)));
+  return { latest: latest.jobs, queued: queued.total, running: running.total };
+}
+
+async function versionsOfAll() {
+  const { adapters } = await get("/adapters");
+  return adapters.flatMap(({ name, versions }) => versions.map((version) => ({ ...version, name })));
+}
+
+// What a tenant sees: what its key opens of documents, jobs and adapters.
+async function ofTenant() {
+  const everything = session.get().collections === null;
+  const [documents, jobs, versions] = await Promise.all([
+    may("ask", "ingest") ? get("/documents?limit=1") : null,
+    everything && may("ingest", "train") ? latestJobs() : null,
+    may("ask", "train") ? versionsOfAll() : null,
+  ]);
+  return { documents, jobs, versions, resident: versions?.filter(({ state }) => state === "resident") };
+}
+
 async function load() {
-  if (session.get().role === "admin") {
-    const [ready, metrics] = await Promise.all([readiness(), readMetrics()]);
-    take(metrics);
-    return { ready, metrics };
+  if (session.get().role === "tenant") {
+    const [ready, own] = await Promise.all([readiness(), ofTenant()]);
+    return { ready, ...own };
   }
-  const [ready, jobs, adapters, documents] = await Promise.all([readiness(), get("/jobs?limit=8"), get("/adapters"), get("/documents?limit=1")]);
-  const [queued, running] = await Promise.all(["queued", "running"].map((state) => get(`/jobs?limit=1&state=${state}`)));
-  const versions = adapters.adapters.flatMap((adapter) => adapter.versions.map((version) => ({ ...version, name: adapter.name })));
-  return { ready, jobs, documents: documents.total, queued: queued.total, running: running.total, resident: versions.filter((each) => each.state === "resident"), versions };
+  const [ready, metrics] = await Promise.all([readiness(), readMetrics()]);
+  take(metrics);
+  return { ready, metrics };
 }
 
 const Fact = ({ label, value, kind = "" }) => html`<div class="card fact"><dt>${label}</dt><dd class=${kind}>${value}</dd></div>`;
@@ -66,24 +85,24 @@ export function Health() {
   useRepeated(reload, 3);
   return html`<div class="view">
     <header><div><h1>${t("health.title")}</h1><p>${t("health.lead")}</p></div></header>
-    ${problem && html`<${Note} kind="bad">${problem.message}<//>`}
+    ${problem && html`<${Trouble} problem=${problem} />`}
     ${!data && !problem && html`<${Loading} />`}
     ${data && html`<dl class="facts-grid">
       <${Fact} label=${t("health.state")} value=${data.ready.ready ? t("health.ready") : data.ready.reason} kind=${data.ready.ready ? "is-good" : "is-bad"} />
       <${Fact} label=${t("health.model")} value=${data.ready.model} />
+      ${data.documents && html`<${Fact} label=${t("health.documents")} value=${number(data.documents.total)} />`}
       ${data.jobs && html`
-        <${Fact} label=${t("health.documents")} value=${number(data.documents)} />
-        <${Fact} label=${t("health.running")} value=${number(data.running)} />
-        <${Fact} label=${t("health.queued")} value=${number(data.queued)} />
-        <${Fact} label=${t("health.resident")} value=${`${number(data.resident.length)} / ${number(data.versions.length)}`} />`}
+        <${Fact} label=${t("health.running")} value=${number(data.jobs.running)} />
+        <${Fact} label=${t("health.queued")} value=${number(data.jobs.queued)} />`}
+      ${data.versions && html`<${Fact} label=${t("health.resident")} value=${`${number(data.resident.length)} / ${number(data.versions.length)}`} />`}
     </dl>
     ${data.metrics && html`<${Figures} metrics=${data.metrics} />`}
     ${session.get().role === "tenant" && has("get", "/usage") && html`<section class="card stack"><h2>${t("usage.own")}</h2><${Usage} load=${() => get("/usage?days=14")} /></section>`}
     ${data.resident?.length > 0 && html`<section class="card stack"><h2>${t("health.memory")}</h2><div class="row">
       ${data.resident.map((each) => html`<span class="chip accent" key=${each.sha256}>${each.name}@${each.version}</span>`)}</div></section>`}
-    ${data.jobs?.jobs.length > 0 && html`<section class="card stack"><h2>${t("health.jobs")}</h2>
+    ${data.jobs?.latest.length > 0 && html`<section class="card stack"><h2>${t("health.jobs")}</h2>
       <table class="cards"><thead><tr><th>${t("health.kind")}</th><th>${t("documents.status")}</th><th class="right">${t("health.done")}</th><th>${t("documents.added")}</th></tr></thead>
-      <tbody>${data.jobs.jobs.map((job) => html`<tr key=${job.id}><th scope="row">${t(`job.${job.kind}`)}</th><td><span class="chip ${JOB[job.state]}">${t(`job.state.${job.state}`)}</span> ${job.error && html`<span class="small problem">${job.error}</span>`}</td>
+      <tbody>${data.jobs.latest.map((job) => html`<tr key=${job.id}><th scope="row">${t(`job.${job.kind}`)}</th><td><span class="chip ${JOB[job.state]}">${t(`job.state.${job.state}`)}</span> ${job.error && html`<span class="small problem">${job.error}</span>`}</td>
         <td class="right number">${number(job.progress.done)} / ${number(job.progress.total)}</td><td class="small soft">${when(job.created_at)}</td></tr>`)}</tbody></table></section>`}`}
   </div>`;
 }

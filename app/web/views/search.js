@@ -3,13 +3,13 @@ import { searchFields } from "../asking.js";
 import { post } from "../api.js";
 import { number, t } from "../i18n.js";
 import { Passages } from "../parts/answer.js";
-import { Empty, Note } from "../parts/basics.js";
+import { Empty, Trouble } from "../parts/basics.js";
 import { Composer } from "../parts/composer.js";
 import { Options } from "../parts/options.js";
-import { store } from "../store.js";
+import { personal } from "../store.js";
 import { html } from "../vendor/preact-htm.js";
 
-const searched = store({ draft: "", passages: null, problem: null, busy: false, milliseconds: 0 });
+const searched = personal({ draft: "", passages: null, problem: null, busy: false, milliseconds: 0 });
 
 async function send() {
   const began = performance.now();
@@ -18,7 +18,7 @@ async function send() {
     const { passages } = await post("/search", { query: searched.get().draft.trim(), ...searchFields() });
     searched.set({ passages, milliseconds: performance.now() - began });
   } catch (error) {
-    searched.set({ problem: error.message, passages: null });
+    searched.set({ problem: error, passages: null });
   }
   searched.set({ busy: false });
 }
@@ -30,7 +30,7 @@ export function Search() {
       label=${t("search.query")} action=${t("search.send")} />
     <${Options} answering=${false} />
     <div aria-live="polite" aria-busy=${busy} class="stack">
-      ${problem && html`<${Note} kind="bad">${problem}<//>`}
+      ${problem && html`<${Trouble} problem=${problem} />`}
       ${passages?.length === 0 && html`<div class="card"><${Empty} title=${t("search.nothing")} /></div>`}
       ${passages?.length > 0 && html`<p class="soft small">${t("search.found", { count: passages.length, ms: number(milliseconds) })}</p>
         <div class="card"><${Passages} passages=${passages} /></div>`}

@@ -1,7 +1,7 @@
 // The door: a key, and a clear word when it is wrong.
 import { lookUp } from "../api.js";
 import { t } from "../i18n.js";
-import { Field, Note } from "../parts/basics.js";
+import { Field, Trouble } from "../parts/basics.js";
 import { session, signedIn } from "../session.js";
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
 
@@ -18,10 +18,9 @@ export function SignIn({ logo, switches }) {
     setBusy(true);
     setProblem(null);
     try {
-      const { role, paths } = await lookUp(key.trim());
-      signedIn(key.trim(), role, paths);
+      signedIn(key.trim(), await lookUp(key.trim()));
     } catch (error) {
-      setProblem(error.status === 401 ? t("signin.wrong") : error.message);
+      setProblem(error.status === 401 ? t("signin.wrong") : error);
       setBusy(false);
     }
   };
@@ -31,7 +30,7 @@ export function SignIn({ logo, switches }) {
     <form class="card" onSubmit=${enter}>
       <${Field} label=${t("signin.key")} hint=${t("signin.hint")}>${(id) => html`<input id=${id} type="password" autocomplete="off"
         spellcheck=${false} required autofocus value=${key} onInput=${(event) => setKey(event.target.value)} />`}<//>
-      ${(problem ?? notice) && html`<${Note} kind="bad">${problem ?? notice}<//>`}
+      ${(problem ?? notice) && html`<${Trouble} problem=${problem ?? notice} />`}
       <button class="first" disabled=${busy || !key.trim()}>${t("signin")}</button>
     </form>
     <p class="small soft">${t("signin.kept")}</p>
