@@ -25,6 +25,8 @@ Vectors = NDArray[np.float32]
 _READ_BYTES = 1 << 20
 _WEIGHTS = (".safetensors", ".bin", ".onnx", ".json", ".txt", ".model")
 _SCRIPT_SAMPLE = 4000
+_BATCHES = {"cpu": 8}
+_BATCH = 64
 
 
 @runtime_checkable
@@ -54,10 +56,11 @@ class SentenceTransformerEmbedder:
 
     Args:
         model: a sentence-transformers folder or a Hugging Face hub id; ``None`` for the packaged MiniLM.
-        batch_size: how many texts go through the model at once.
+        batch_size: how many texts go through the model at once; ``None``: few on a processor, where longer batches only
+            pad more and leave its caches, many on a GPU.
     """
 
-    def __init__(self, model: str | None = None, batch_size: int = 32) -> None:
+    def __init__(self, model: str | None = None, batch_size: int | None = None) -> None:
         self._name = model
         self._batch_size = batch_size
         self._lock = threading.Lock()
@@ -100,7 +103,7 @@ class SentenceTransformerEmbedder:
                 return np.zeros((0, _dimension(model)), dtype=np.float32)
             vectors = model.encode(
                 [without_surrogates(text) for text in texts],
-                batch_size=self._batch_size,
+                batch_size=self._batch_size or _BATCHES.get(model.device.type, _BATCH),
                 normalize_embeddings=True,
                 convert_to_numpy=True,
                 show_progress_bar=False,
