@@ -46,6 +46,7 @@ _PANELS = {
         "backup": ("backing_up:backup_command", "Write everything but the keys to one archive, also while it works."),
         "restore": ("backing_up:restore_command", "Make a new data folder from a backup."),
         "reindex": ("reindexing:reindex_command", "Embed all documents anew after LOREBASE_EMBEDDER changed."),
+        "migrate": ("migrating:migrate_command", "Move the rows of a data folder into PostgreSQL, or back."),
         "bench": ("benching:group", "Measure this machine: `lorebase bench ask --quick`."),
     },
 }

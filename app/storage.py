@@ -115,7 +115,10 @@ class FolderStorage:
 
     def __init__(self, data: Path) -> None:
         if (data / BELONGS_TO).is_file():
-            raise StorageMismatch(f"The rows of {data} are in PostgreSQL: set LOREBASE_DATABASE_URL to that database.")
+            raise StorageMismatch(
+                f"The rows of {data} are in PostgreSQL: set LOREBASE_DATABASE_URL to that database, or bring them back "
+                "with `lorebase migrate --back postgresql://…`."
+            )
         self.central = SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)
 
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
@@ -199,8 +202,12 @@ def open_server(url: str) -> PostgresServer:
     return PostgresServer(url, {**CENTRAL_TABLES, "documents": DOCUMENT_TABLES, **TENANT_TABLES})
 
 
-def belong_together(data: Path, central: Database) -> None:
-    """Note in a data folder which PostgreSQL database its tenants' rows are in. Raises StorageMismatch."""
+def belong_together(data: Path, central: Database, *, moving: bool = False) -> None:
+    """Note in a data folder which PostgreSQL database its tenants' rows are in. Raises StorageMismatch.
+
+    Args:
+        moving: the folder's own rows have just been copied there.
+    """
     with central.read() as connection:
         own = connection.execute("SELECT id FROM identity").fetchone()["id"]
     marker = data / BELONGS_TO
@@ -211,8 +218,11 @@ def belong_together(data: Path, central: Database) -> None:
                 "new one."
             )
         return
-    if (data / DATABASE).is_file():
-        raise StorageMismatch(f"{data} has rows of its own, in SQLite: set LOREBASE_DATA to a new folder.")
+    if (data / DATABASE).is_file() and not moving:
+        raise StorageMismatch(
+            f"{data} has rows of its own, in SQLite: `lorebase migrate --to postgresql://…` moves them there; or set "
+            "LOREBASE_DATA to a new folder."
+        )
     temporary = marker.with_suffix(".tmp")
     with temporary.open("w") as file:
         json.dump({"database": own}, file)

@@ -163,6 +163,12 @@ def add(connection: Connection, number: int, title: str, section: str | None, te
         keywords.add(connection, number, (title, section or "", text, extra))
 
 
+def index_copied(connection: Connection) -> None:
+    """Index chunks that were copied from another database as rows, where no trigger has."""
+    for row in connection.execute("SELECT number, title, section, text, extra_terms FROM chunks").fetchall():
+        add(connection, row["number"], row["title"], row["section"], row["text"], row["extra_terms"])
+
+
 def index_existing(connection: Connection) -> None:
     """Index the chunks that were there before the keyword index: a step of the migrations of ``ingest.schema``."""
     rows = connection.execute(

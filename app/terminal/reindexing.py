@@ -41,7 +41,8 @@ def reindex(settings: Settings, output: Output, *, every: bool) -> None:
     """
     if settings.database_url is not None:
         raise CommandFailed(
-            "Documents in PostgreSQL cannot be embedded anew yet: set LOREBASE_EMBEDDER back.",
+            "Documents in PostgreSQL cannot be embedded anew yet: set LOREBASE_EMBEDDER back, or bring them into the "
+            "folder with `lorebase migrate --back`, embed them anew there, and move them again.",
             "not_supported",
         )
     if not (settings.data / DATABASE).is_file():

@@ -110,6 +110,17 @@ class PostgresServer:
                 for table in tables:
                     rows.execute(f'DELETE FROM "{table}" WHERE tenant = ?', (tenant_id,))  # noqa: S608 - our own names
 
+    def number_behind(self, highest: Mapping[tuple[str, str], int]) -> None:
+        """Let numbers that are given from now on be higher than these, by table and column."""
+        with self.connected() as connection:
+            for (table, column), number in highest.items():
+                row = connection.execute("SELECT pg_get_serial_sequence(%s, %s) AS name", (table, column)).fetchone()
+                assert row is not None  # noqa: S101 - a row always
+                connection.execute(
+                    f"SELECT setval(%s, %s) FROM {row['name']} WHERE last_value < %s OR NOT is_called".encode(),  # noqa: S608 - its own
+                    (row["name"], number, number),
+                )
+
     def close(self) -> None:
         """Close all connections. Calling it twice is fine."""
         self._pool.close()
