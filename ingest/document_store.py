@@ -164,7 +164,8 @@ def complete(
         ),
     )
     numbers = np.empty(len(chunks), dtype=np.int64)
-    for position, (chunk, vector) in enumerate(zip(chunks, vectors.astype(_VECTOR_TYPE, copy=False), strict=True)):
+    indexed: list[tuple[int, tuple[str, ...]]] = []
+    for position, chunk in enumerate(chunks):
         text = parsed.text[chunk.start : chunk.end]
         extra = extra_terms(title, text)
         number = connection.execute(
@@ -183,12 +184,14 @@ def complete(
                 checksums.of_chunk(text, chunk.start, chunk.end),
             ),
         ).fetchone()["number"]
-        keyword_index.add(connection, number, title, chunk.section, text, extra)
-        stored = vector.tobytes()
-        connection.execute(
-            "INSERT INTO vectors (chunk, vector, sum) VALUES (?, ?, ?)", (number, stored, checksums.of_vector(stored))
-        )
+        indexed.append((number, (title, chunk.section or "", text, extra)))
         numbers[position] = number
+    blobs = [vector.tobytes() for vector in vectors.astype(_VECTOR_TYPE, copy=False)]
+    connection.executemany(
+        "INSERT INTO vectors (chunk, vector, sum) VALUES (?, ?, ?)",
+        [(number, blob, checksums.of_vector(blob)) for number, blob in zip(numbers.tolist(), blobs, strict=True)],
+    )
+    keyword_index.add(connection, indexed)
     return numbers
 
 

@@ -25,6 +25,7 @@ TITLE_OF_CHUNKS = "coalesce(documents.title, CASE documents.is_text WHEN 0 THEN 
 _TITLE_WEIGHT = 1.0  # of title and section, beside the text's 1: more gained nothing on SQuADShifts
 _K1 = 1.2  # of FTS5's BM25
 _LEAST_IDF = 1e-6  # FTS5's too
+_INDEXED_AT_ONCE = 500  # chunks
 _MOST_TERMS = 128
 _LONGEST_TERM = 100
 
@@ -155,18 +156,27 @@ def ceiling(connection: Connection, query: str) -> float:
     return (_K1 + 1) * highest
 
 
-def add(connection: Connection, number: int, title: str, section: str | None, text: str, extra: str) -> None:
-    """Index a chunk that was just stored, where no trigger does."""
+def add(connection: Connection, chunks: Sequence[tuple[int, Sequence[str]]]) -> None:
+    """Index chunks that were just stored, by the words of their parts, where no trigger does."""
     if not is_sqlite(connection):
         from ingest.postgres import keywords
 
-        keywords.add(connection, number, (title, section or "", text, extra))
+        keywords.add(connection, chunks)
 
 
 def index_copied(connection: Connection) -> None:
     """Index chunks that were copied from another database as rows, where no trigger has."""
-    for row in connection.execute("SELECT number, title, section, text, extra_terms FROM chunks").fetchall():
-        add(connection, row["number"], row["title"], row["section"], row["text"], row["extra_terms"])
+    last = 0
+    while not is_sqlite(connection):
+        rows = connection.execute(
+            "SELECT number, title, coalesce(section, ''), text, extra_terms FROM chunks WHERE number > ? "
+            "ORDER BY number LIMIT ?",
+            (last, _INDEXED_AT_ONCE),
+        ).fetchall()
+        if not rows:
+            return
+        add(connection, [(row["number"], tuple(row)[1:]) for row in rows])
+        last = rows[-1]["number"]
 
 
 def index_existing(connection: Connection) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ingest import vector_store
 from ingest.checksums import of_vector
-from ingest.database import Connection, Database
+from ingest.database import Connection, Database, is_sqlite
 from ingest.embedding import Embedder, embedded_text
 
 _AT_ONCE = 64  # chunks between two commits
@@ -80,15 +80,21 @@ def reembed(
 
 def _begin(connection: Connection, fingerprint: str) -> None:
     """Make room for new vectors, or keep those that the same embedder made before."""
+    if is_sqlite(connection):
+        connection.execute(_NEW_VECTORS)
     if vector_store.fact(connection, _NEXT_EMBEDDER) != fingerprint:
-        connection.execute("DROP TABLE IF EXISTS next_vectors")
+        connection.execute("DELETE FROM next_vectors")
         vector_store.note(connection, _NEXT_EMBEDDER, fingerprint)
-    connection.execute(_NEW_VECTORS)
 
 
 def _switch(connection: Connection, fingerprint: str) -> None:
-    connection.execute("DROP TABLE vectors")
-    connection.execute("ALTER TABLE next_vectors RENAME TO vectors")
+    if is_sqlite(connection):
+        connection.execute("DROP TABLE vectors")
+        connection.execute("ALTER TABLE next_vectors RENAME TO vectors")
+    else:
+        connection.execute("DELETE FROM vectors")
+        connection.execute("INSERT INTO vectors (chunk, vector, sum) SELECT chunk, vector, sum FROM next_vectors")
+        connection.execute("DELETE FROM next_vectors")
     connection.execute("DELETE FROM index_facts WHERE name = ?", (_NEXT_EMBEDDER,))
     vector_store.note_embedder(connection, fingerprint)
     vector_store.forget_lists(connection)

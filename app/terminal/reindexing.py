@@ -5,7 +5,7 @@ For a changed embedding model: until then the service refuses to search vectors 
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -14,11 +14,12 @@ from rich.progress import Progress
 from app.backup import DATABASE, TENANTS
 from app.service import DataFolderInUse, embedder_of, lock_data_folder
 from app.settings import Settings
-from app.tenants import CENTRAL_MIGRATIONS, Tenant, TenantDirectory
+from app.storage import DatabaseInUse, StorageMismatch, open_storage
+from app.tenants import Tenant, TenantDirectory
 from app.terminal.failures import CommandFailed, Exit, told
 from app.terminal.output import Output
 from app.terminal.session import AsJson
-from ingest import DOCUMENT_MIGRATIONS, Embedder, SqliteDatabase, embedder_of_vectors, reembed
+from ingest import Database, Embedder, embedder_of_vectors, reembed
 
 
 def reindex_command(
@@ -39,13 +40,8 @@ def reindex(settings: Settings, output: Output, *, every: bool) -> None:
     Args:
         every: also those tenants whose vectors are of this embedder already.
     """
-    if settings.database_url is not None:
-        raise CommandFailed(
-            "Documents in PostgreSQL cannot be embedded anew yet: set LOREBASE_EMBEDDER back, or bring them into the "
-            "folder with `lorebase migrate --back`, embed them anew there, and move them again.",
-            "not_supported",
-        )
-    if not (settings.data / DATABASE).is_file():
+    url = settings.database_url.get_secret_value() if settings.database_url else None
+    if url is None and not (settings.data / DATABASE).is_file():
         raise CommandFailed(
             f"There is no data in {settings.data}: set LOREBASE_DATA to the service's folder.",
             "no_data",
@@ -53,37 +49,34 @@ def reindex(settings: Settings, output: Output, *, every: bool) -> None:
         )
     done: list[str] = []
     try:
-        with lock_data_folder(settings.data):
-            directory = TenantDirectory(SqliteDatabase(settings.data / DATABASE, CENTRAL_MIGRATIONS))
-            try:
-                tenants = directory.tenants()
-                with output.progress() as progress:
-                    for tenant in tenants:
-                        path = settings.data / TENANTS / tenant.id / DATABASE
-                        if _reindex_tenant(path, tenant, embedder_of(settings), every, progress):
+        with lock_data_folder(settings.data), closing(open_storage(settings.data, url)) as storage:
+            tenants = TenantDirectory(storage.central).tenants()
+            with output.progress() as progress:
+                for tenant in tenants:
+                    folder = settings.data / TENANTS / tenant.id
+                    if not storage.is_remote and not (folder / DATABASE).is_file():  # never used yet
+                        continue
+                    with closing(storage.open_tenant(tenant.id, folder)) as own:
+                        if _reindex_tenant(own, tenant, embedder_of(settings), every, progress):
                             done.append(tenant.name)
-            finally:
-                directory.close()
     except DataFolderInUse as error:
         raise CommandFailed(str(error), "data_folder_in_use") from error
+    except DatabaseInUse as error:
+        raise CommandFailed(str(error), "database_in_use") from error
+    except StorageMismatch as error:
+        raise CommandFailed(str(error), "storage_mismatch") from error
     names = f": {', '.join(done)}" if done else ""
     output.result(
         {"reindexed": done, "tenants": len(tenants)}, f"{len(done)} of {len(tenants)} tenants embedded anew{names}."
     )
 
 
-def _reindex_tenant(path: Path, tenant: Tenant, embedder: Embedder, every: bool, progress: Progress) -> bool:
+def _reindex_tenant(database: Database, tenant: Tenant, embedder: Embedder, every: bool, progress: Progress) -> bool:
     """Whether there was anything to do."""
-    if not path.is_file():  # never used yet
+    with database.read() as connection:
+        stored = embedder_of_vectors(connection)
+    if stored is None or (stored == embedder.fingerprint and not every):
         return False
-    database = SqliteDatabase(path, {"documents": DOCUMENT_MIGRATIONS})
-    try:
-        with database.read() as connection:
-            stored = embedder_of_vectors(connection)
-        if stored is None or (stored == embedder.fingerprint and not every):
-            return False
-        task = progress.add_task(tenant.name, total=None)
-        reembed(database, embedder, lambda done, total: progress.update(task, completed=done, total=total))
-        return True
-    finally:
-        database.close()
+    task = progress.add_task(tenant.name, total=None)
+    reembed(database, embedder, lambda done, total: progress.update(task, completed=done, total=total))
+    return True

@@ -20,14 +20,17 @@ _DIACRITICS = frozenset(chr(0x300 + bit) for bit in range(50) if (0x08029FDF | 0
 _STEM = "coalesce((ts_lexize('porter_stems', word))[1], word)"
 
 
-def add(connection: Connection, number: int, parts: Sequence[str]) -> None:
-    """Index a chunk by the words of its parts (title, section, text, further terms)."""
-    words = [word for part in parts for word in _words(part)]
-    connection.execute("INSERT INTO keyword_lengths (chunk, terms) VALUES (?, ?)", (number, len(words)))
-    connection.execute(
+def add(connection: Connection, chunks: Sequence[tuple[int, Sequence[str]]]) -> None:
+    """Index chunks by the words of their parts (title, section, text, further terms)."""
+    worded = [(number, [word for part in parts for word in _words(part)]) for number, parts in chunks]
+    connection.executemany(
+        "INSERT INTO keyword_lengths (chunk, terms) VALUES (?, ?)",
+        [(number, len(words)) for number, words in worded],
+    )
+    connection.executemany(
         f"INSERT INTO keywords (term, chunk, occurrences) SELECT {_STEM} AS term, ?, count(*) "  # noqa: S608 - constant
         "FROM unnest(CAST(? AS text[])) AS word GROUP BY 1",
-        (number, words),
+        worded,
     )
 
 

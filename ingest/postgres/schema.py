@@ -210,8 +210,7 @@ CREATE TABLE keyword_lengths (
     PRIMARY KEY (tenant, chunk),
     {_OF_CHUNK}
 );
-CREATE INDEX keywords_by_chunk ON keywords (tenant, chunk);
-ALTER TABLE keywords ADD FOREIGN KEY (tenant, chunk) REFERENCES keyword_lengths (tenant, chunk) ON DELETE CASCADE;
+CREATE INDEX keywords_by_chunk ON keywords (tenant, chunk);  -- a foreign key would be checked for every word
 
 CREATE TABLE keyword_totals (
     {_TENANT},
@@ -228,6 +227,7 @@ BEGIN
         ON CONFLICT (tenant, one) DO UPDATE
         SET chunks = keyword_totals.chunks + excluded.chunks, terms = keyword_totals.terms + excluded.terms;
     ELSE
+        DELETE FROM keywords USING changed WHERE keywords.tenant = changed.tenant AND keywords.chunk = changed.chunk;
         UPDATE keyword_totals
         SET chunks = keyword_totals.chunks - less.chunks, terms = keyword_totals.terms - less.terms
         FROM (SELECT tenant, count(*) AS chunks, sum(changed.terms) AS terms FROM changed GROUP BY tenant) AS less
@@ -241,5 +241,16 @@ CREATE TRIGGER sum_of_deleted_keywords AFTER DELETE ON keyword_lengths
     REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION sum_keywords_up();
 """  # noqa: S608 - constants
 
-DOCUMENT_TABLES: Final[list[str]] = [_FUNCTIONS, _DOCUMENTS, _KEYWORDS]
+_NEXT_VECTORS = f"""
+CREATE TABLE next_vectors (
+    {_TENANT},
+    chunk bigint NOT NULL,
+    vector bytea NOT NULL,
+    sum bigint,
+    PRIMARY KEY (tenant, chunk),
+    {_OF_CHUNK}
+);
+"""
+
+DOCUMENT_TABLES: Final[list[str]] = [_FUNCTIONS, _DOCUMENTS, _KEYWORDS, _NEXT_VECTORS]
 """Migrations of the component ``documents``."""

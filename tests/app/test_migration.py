@@ -64,7 +64,7 @@ def found(database: Database) -> list[tuple[str, str, float]]:
 
 
 def test_every_table_is_copied_or_derived(tmp_path: Path, postgres: PostgresServer) -> None:
-    derived = {"keywords", "keyword_lengths", "keyword_totals"}
+    derived = {"keywords", "keyword_lengths", "keyword_totals", "next_vectors"}
     with postgres.connected() as connection:
         rows = connection.execute(
             "SELECT relname, attname, attidentity <> '' AS numbered FROM pg_class c JOIN pg_attribute a ON attrelid = "
