@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.checksums import check_chunk, of_vector
-from ingest.database import Connection, plain_rows
+from ingest.database import Connection, is_sqlite, plain_rows
 
 _VECTOR_TYPE = np.dtype("<f4")
 _EMBEDDER = "embedder"
@@ -88,11 +88,19 @@ def vectors_of(connection: Connection, numbers: Sequence[int], dimension: int) -
 
 def vectors_at(connection: Connection, found: Sequence[tuple[str, int]]) -> dict[tuple[str, int], NDArray[np.float32]]:
     """Vectors float32 ``[dimension]`` of chunks given as (document id, position), of those that are there."""
-    rows = connection.execute(
-        "SELECT document_id, position, vector FROM chunks JOIN vectors ON chunk = number "  # noqa: S608
-        f"WHERE (document_id, position) IN (VALUES {', '.join(['(?, ?)'] * len(found))})",
-        [value for each in found for value in each],
-    )
+    if is_sqlite(connection):  # CROSS JOIN holds it to this order
+        rows = connection.execute(
+            "SELECT document_id, position, vector FROM json_each(?) AS wanted "
+            "CROSS JOIN chunks ON document_id = wanted.value ->> 0 AND position = wanted.value ->> 1 "
+            "CROSS JOIN vectors ON chunk = number",
+            (json.dumps([list(each) for each in found]),),
+        )
+    else:
+        rows = connection.execute(
+            "SELECT document_id, position, vector FROM chunks JOIN vectors ON chunk = number "  # noqa: S608
+            f"WHERE (document_id, position) IN (VALUES {', '.join(['(?, ?)'] * len(found))})",
+            [value for each in found for value in each],
+        )
     return {(row["document_id"], row["position"]): np.frombuffer(row["vector"], dtype=_VECTOR_TYPE) for row in rows}
 
 
