@@ -81,7 +81,7 @@ def run_adapter_training(
     generates = model != BUILTIN
 
     def run(bar: Progress, report: Report) -> Trained:
-        config = config_of({name: value for name, value in given.items() if value is not None}, generates=generates)
+        config = config_of(given, generates=generates)
         found = [example for path in data for example in parse_examples(str(path), _content(path))]
         examples, warnings = check_examples(found, objective, quotes=not generates, english=not generates)
         if not all(example.passages for example in examples):

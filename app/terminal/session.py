@@ -22,6 +22,7 @@ from app.keys_file import DEFAULT_TENANT, kept_key
 from app.settings import CommandSettings, Settings
 from app.terminal.failures import CommandFailed, Exit, Unusable, told
 from app.terminal.output import Output
+from app.terminal.signatures import passing_for
 
 P = ParamSpec("P")
 
@@ -100,16 +101,8 @@ def on_service(
             ):
                 function(Session(client, output, place), **given)  # type: ignore[call-arg]
 
-        added = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-            for name, (kind, default) in shared.items()
-        ]
-        parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own] + added
-        command.__name__, command.__doc__ = function.__name__, function.__doc__
-        command.__module__ = function.__module__
-        command.__annotations__ = {each.name: each.annotation for each in parameters}
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return command
+        keywords = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        return passing_for(function, command, keywords, shared)
 
     return decorate
 

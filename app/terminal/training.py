@@ -2,63 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
-from adapters.training import METHODS, OBJECTIVES
+from adapters.training import METHODS, OBJECTIVES, Targets
 from app.settings import Settings
 from app.terminal.failures import Unusable, told
 from app.terminal.jobs import followed
 from app.terminal.output import Output
 from app.terminal.session import AsJson, Session, on_service
+from app.terminal.tuning import tuned
 
 group = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Train adapters, and the embedded reader and reranker themselves."
 )
 Choice = TypeVar("Choice", bound=str)
-_TARGETS = ("qv", "attention", "all")
+_TARGETS = get_args(Targets)
 DataFiles = Annotated[list[Path], typer.Option("--data", help="A question set in SQuAD format; may be repeated.")]
 OutputFolder = Annotated[Path, typer.Option("--output", help="Folder for the adapter; a run left there is resumed.")]
-Method = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
 Objective = Annotated[str, typer.Option(help="sft, dpo or kto.")]
-Rank = Annotated[int | None, typer.Option(min=1, max=256, help="Rank of the LoRA factors.")]
-Targets = Annotated[str | None, typer.Option(help="Layers to adapt: qv, attention or all.")]
-Epochs = Annotated[float | None, typer.Option(min=0.01, help="Passes over the data.")]
-LearningRate = Annotated[float | None, typer.Option(min=0.0, max=1.0)]
-BatchSize = Annotated[int | None, typer.Option(min=1, max=256)]
-Strength = Annotated[float | None, typer.Option(min=0.01, max=1.0, help="Up to 1; less keeps more of the base.")]
 
 
 @group.command()
 @on_service()
+@tuned
 def job(
     session: Session,
     adapter: Annotated[str, typer.Argument(help="The adapter that gets a new version.")],
     file: Annotated[Path | None, typer.Option(help="A set in JSON Lines or SQuAD format, which is uploaded.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Or the id or name of a set the service has.")] = None,
-    method: Method = "lora",
     objective: Objective = "sft",
-    rank: Rank = None,
-    targets: Targets = None,
-    epochs: Epochs = None,
-    learning_rate: LearningRate = None,
-    batch_size: BatchSize = None,
-    strength: Strength = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything drawn.")] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, max=20, help="Passages to retrieve for an example that brings none; 5 unless given."),
+    ] = None,
     promote: Annotated[bool, typer.Option("--promote", help="Let the new version answer at once.")] = False,
+    *,
+    tuning: Mapping[str, Any],
 ) -> None:
     """Train a new version of an adapter in the service, and follow the job. Ending the command leaves it running."""
     if (file is None) == (dataset is None):
         raise Unusable("Give either --file or --dataset.")
     wanted = session.client.upload_dataset(file).id if file is not None else str(dataset)
-    begun = session.client.train(
-        adapter, wanted, method=method, objective=objective, rank=rank, targets=targets, epochs=epochs,
-        learning_rate=learning_rate, batch_size=batch_size, strength=strength, seed=seed,
-    )  # fmt: skip
+    begun = session.client.train(adapter, wanted, objective=objective, top_k=top_k, **tuning)
     for warning in begun.warnings:
         session.output.note(warning, "yellow")
     ended = followed(session, begun)
@@ -98,39 +88,26 @@ def train_reranker(data: DataFiles, output: OutputFolder, as_json: AsJson = Fals
 
 
 @group.command("adapter")
+@tuned
 def train_adapter(
     data: Annotated[
         list[Path], typer.Option("--data", help="A set in SQuAD format or JSON Lines, with passages; may be repeated.")
     ],
     output: OutputFolder,
-    method: Method = "lora",
     objective: Objective = "sft",
-    rank: Rank = None,
-    targets: Targets = None,
-    epochs: Epochs = None,
-    learning_rate: LearningRate = None,
-    batch_size: BatchSize = None,
-    strength: Strength = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
     as_json: AsJson = False,
+    *,
+    tuning: Mapping[str, Any],
 ) -> None:
     """Train an adapter here, without a service, on the model of LOREBASE_MODEL."""
     from app.training import run_adapter_training
 
     with told(as_json=as_json):
         settings = Settings()
-        given = {
-            "method": _one_of(METHODS, method, "--method"),
-            "rank": rank,
-            "targets": None if targets is None else _one_of(_TARGETS, targets, "--targets"),
-            "epochs": epochs,
-            "learning_rate": learning_rate,
-            "batch_size": batch_size,
-            "strength": strength,
-            "seed": seed,
-        }
+        _one_of(METHODS, tuning.get("method", METHODS[0]), "--method")
+        _one_of(_TARGETS, tuning.get("targets", _TARGETS[0]), "--targets")
         wanted = _one_of(OBJECTIVES, objective, "--objective")
-        trained = run_adapter_training(data, output, settings.model, settings.dtype, wanted, given)
+        trained = run_adapter_training(data, output, settings.model, settings.dtype, wanted, tuning)
         Output(as_json=as_json).result(
             {"output": str(output), "steps": trained.steps, "trainable": trained.trainable, "loss": trained.loss,
              "seconds": round(trained.seconds, 1)},

@@ -14,6 +14,7 @@ import typer
 
 from app.cli import command_names, load
 from app.local_server import LocalServer
+from app.training_schemas import TrainRequest
 from tests.app.terminal.console import Ran, environment, lorebase
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -47,6 +48,13 @@ def test_every_command_says_what_it_does_and_can_print_json() -> None:
         name for name, command in found.items() if "--json" not in [o for p in command.params for o in p.opts]
     } == set()
     assert all(command.help for command in found.values())
+
+
+def test_a_training_takes_in_the_terminal_what_it_takes_over_http() -> None:
+    found = every_command()
+    over_http = {*TrainRequest.model_fields} - {"dataset"}
+    assert over_http <= {param.name for param in found["train job"].params}
+    assert over_http - {"top_k"} <= {param.name for param in found["train adapter"].params}
 
 
 def test_the_list_of_commands_loads_none_of_them() -> None:
@@ -170,6 +178,11 @@ def test_a_key_is_made_for_what_it_is_for_and_revoked(run: Any, server: LocalSer
         (["ingest", "no-such-file"], 2, "no such file"),
         (["documents", "show", "no-such-id"], 5, "not_found"),
         (["train", "job", "x"], 2, "--dataset"),
+        (
+            ["train", "job", "x", "--file", str(EXAMPLES / "tutorial" / "corrections.jsonl"), "--width", "64"],
+            1,
+            "width",
+        ),
     ],
 )
 def test_an_error_is_one_line_with_an_exit_code_of_its_kind(
