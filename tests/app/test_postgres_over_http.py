@@ -122,6 +122,7 @@ def left(url: str, tenant_id: str) -> dict[str, int]:
     return {table: count[0] for table, count in counts.items() if count is not None and count[0]}
 
 
+@pytest.mark.long
 def test_while_the_database_is_down_there_is_503_and_afterwards_everything_is_there(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     place = tmp_path / "postgresql"
