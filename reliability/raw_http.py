@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 
 
 def answered(connection: socket.socket, sent: bytes = b"") -> bytes:
@@ -18,3 +19,10 @@ def answered(connection: socket.socket, sent: bytes = b"") -> bytes:
     except TimeoutError:
         return b"none in time"
     return found[1] if found else b""
+
+
+def left_behind(address: tuple[str, int], sent: bytes, seconds: float) -> None:
+    """Send a request on a connection of its own, and hang up so many seconds later without reading."""
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(sent)
+        time.sleep(seconds)

@@ -20,11 +20,15 @@ from reliability import (
     disk,
     files,
     fsync,
+    gone,
     greedy,
     injection,
     isolation,
     kills,
+    mixed,
+    model,
     parsers,
+    stop,
 )
 from reliability.outcome import Outcome
 
@@ -100,6 +104,21 @@ ROWS: dict[str, Row] = {
     "greedy": Row(
         "a tenant that asks far more than all others together",
         greedy.run, {"asks": 60, "tenants": 8, "rounds": 1, "timed": False}, {"asks": 1000, "tenants": 50},
+    ),
+    "stop": Row(
+        "SIGTERM while clients ask, send, replace and delete", stop.run, {"rounds": 1, "clients": 4}, {"rounds": 20},
+    ),
+    "gone": Row(
+        "clients that hang up in the queue, the prompt, the answer, streamed or not",
+        gone.run, {"rounds": 1, "reader": False}, {"rounds": 20},
+    ),
+    "model": Row(
+        "lives of tenants that hypothesis makes up, beside a model in memory",
+        model.run, {"lives": 2, "steps": 10}, {"lives": 40, "steps": 30}, shares=True,
+    ),
+    "mixed": Row(
+        "100,000 requests of every kind: memory, files, threads and rows do not grow",
+        mixed.run, {"requests": 400, "clients": 4}, {"requests": 100_000, "clients": 8},
     ),
     "fsync": Row("a disk whose fsync fails, always or now and then", fsync.run, {"rounds": 1}, {"rounds": 20}),
     "backup": Row(
