@@ -82,7 +82,7 @@ def measure(clients: dict[str, LorebaseClient], questions: list[str]) -> dict[st
     }
 
 
-def run() -> None:
+def main() -> None:
     """Run the measurement."""
     arguments = parse_arguments(
         "Rows in SQLite beside rows in PostgreSQL.", default_set="squad-v1.1-dev36.json", repeats=1, quick_repeats=1
@@ -124,4 +124,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -118,6 +118,21 @@ CATALOGUE: Mapping[str, Benchmark] = {
         "search as tenants grow", _QUICK_DATA, (_SQUAD,),
         (Figure("tenant_vs_filter_qps", "a tenant's own index against one shared, 50 tenants"),),
     ),
+    "stores": Benchmark(
+        "rows in SQLite beside rows in PostgreSQL", _QUICK_DATA, (_SQUAD,),
+        (
+            Figure("same_answers", "questions that both answer alike", 1),
+            Figure("ask_p50_ratio", "/ask with PostgreSQL against SQLite, p50", unit="×"),
+            Figure("ingest_ratio", "ingestion with PostgreSQL against SQLite, time", unit="×"),
+        ),
+    ),
+    "scaling": Benchmark(
+        "from one machine's figures to 10,000 tenants and 1,000 questions a second", _QUICK_DATA, (_SQUAD,),
+        (
+            Figure("answers", "answers a second at most, on this machine"),
+            Figure("simulated_vs_arithmetic", "machines the simulation needs against the arithmetic", 1, most=True),
+        ),
+    ),
     "ingest_peers": Benchmark(
         "ingestion beside other libraries", _QUICK_DATA, (_SQUAD,),
         (
