@@ -30,6 +30,7 @@ from app.database_diagnosis import look_at
 from app.keys_file import KEYS_FILE, kept_key
 from app.service import DataFolderInUse, embedder_of, lock_data_folder
 from app.settings import BUILTIN, REMOTE, Settings
+from app.storage import knows_no_tenant
 from ingest import EmbedderUnavailable, IngestError, embedder_of_vectors
 
 State = Literal["ok", "warning", "wrong"]
@@ -192,6 +193,10 @@ def check_folder(settings: Settings) -> Iterator[Finding]:
     keys = data / KEYS_FILE
     if keys.is_file() and keys.stat().st_mode & 0o077:
         yield Finding("keys", "wrong", f"{keys} can be read by others", f"chmod 600 {keys}, and make new keys.")
+    if knows_no_tenant(data):
+        mend = "Do not start the service; keep a copy of the folder, and restore a backup: lorebase restore FILE"
+        yield Finding("data", "wrong", f"{data / DATABASE} is lost, which says whose the tenants' folders are", mend)
+        return
     if not (data / DATABASE).is_file():
         yield Finding("data", "ok", f"{data.absolute()} is empty; the first start fills it")
         return
@@ -213,7 +218,7 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
         for name, state, detail, mend in look_at(settings.database_url.get_secret_value(), settings.data):
             yield Finding(name, state, detail, mend)
         return
-    paths = databases(settings.data)
+    paths = [] if knows_no_tenant(settings.data) else databases(settings.data)
     damaged = 0
     for path in paths:
         trouble = database_trouble(path)
@@ -302,7 +307,13 @@ def check_adapters(settings: Settings) -> Iterator[Finding]:
     """Every registered version's weights are the ones that were registered."""
     versions = 0
     for folder in sorted(settings.data.glob(f"{TENANTS}/*/{_ADAPTERS}")):
-        for ref in registered_in(folder):
+        try:
+            registered = registered_in(folder)
+        except (ValueError, KeyError, OSError):
+            mend = "Stop the service, keep a copy of the folder, and restore a backup: lorebase restore FILE"
+            yield Finding("adapter", "wrong", f"{folder}: the list of versions cannot be read", mend)
+            continue
+        for ref in registered:
             versions += 1
             weights = ref.folder / "adapter_model.safetensors"
             found = _sha256(weights) if weights.is_file() else None

@@ -107,7 +107,7 @@ class FolderStorage:
     """A SQLite file for each tenant, in its folder, and one for all.
 
     Raises:
-        StorageMismatch: the folder's rows are in PostgreSQL.
+        StorageMismatch: the folder's rows are in PostgreSQL, or it has tenants and no database that knows them.
     """
 
     is_remote = False
@@ -118,6 +118,11 @@ class FolderStorage:
             raise StorageMismatch(
                 f"The rows of {data} are in PostgreSQL: set LOREBASE_DATABASE_URL to that database, or bring them back "
                 "with `lorebase migrate --back postgresql://…`."
+            )
+        if knows_no_tenant(data):
+            raise StorageMismatch(
+                f"{data / DATABASE}, which says whose the folders in {data / 'tenants'} are, is missing or empty. They "
+                "would be taken for left-overs and deleted: bring it back, or restore a backup to a new folder."
             )
         self.central = SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)
 
@@ -186,6 +191,13 @@ class PostgresStorage:
 
     def close(self) -> None:
         self._server.close()
+
+
+def knows_no_tenant(data: Path) -> bool:
+    """Whether a data folder has tenants' databases, but the central one, which is made before them, is lost."""
+    central = data / DATABASE
+    is_lost = not central.is_file() or central.stat().st_size == 0
+    return is_lost and any(data.glob(f"tenants/*/{DATABASE}"))
 
 
 def open_storage(data: Path, database_url: str | None) -> Storage:

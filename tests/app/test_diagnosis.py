@@ -24,6 +24,8 @@ from app.diagnosis import (
 from app.local_server import LocalServer, free_port
 from app.service import Service
 from app.settings import Settings
+from app.storage import DATABASE, StorageMismatch
+from ingest import SqliteDatabase
 from tests.adapters.reader_lora import write_lora
 from tests.app.terminal.console import lorebase
 
@@ -63,6 +65,11 @@ def test_a_sound_folder_has_nothing_wrong_and_every_damage_is_found_with_its_men
     weights.unlink()
     assert "missing" in worst(list(check_adapters(settings))).detail
 
+    [registry] = settings.data.glob("tenants/*/adapters/registry.json")
+    registry.write_text('{"cut off')
+    found = worst(list(check_adapters(settings)))
+    assert (found.state, "restore" in found.mend) == ("wrong", True)
+
     (settings.data / "tenants" / "stray").mkdir()
     assert "stray" in worst(list(check_databases(settings))).detail
     [database] = settings.data.glob("tenants/*/lorebase.db")
@@ -71,6 +78,24 @@ def test_a_sound_folder_has_nothing_wrong_and_every_damage_is_found_with_its_men
     assert (found.state, "restore" in found.mend) == ("wrong", True)
     shutil.rmtree(settings.data)
     assert worst(list(check_folder(settings))).state == "ok"
+
+
+def test_a_folder_that_lost_its_central_database_is_told_and_not_served(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(data=tmp_path / "data", port=free_port())
+    tenant = settings.data / "tenants" / ("a" * 32)
+    tenant.mkdir(parents=True)
+    SqliteDatabase(tenant / DATABASE, {}).close()
+    central = settings.data / DATABASE
+    for lose in (lambda: central.write_bytes(b""), central.unlink):
+        lose()
+        found = worst(list(check_folder(settings)))
+        assert (found.state, "restore" in found.mend) == ("wrong", True)
+        assert [f for f in check_databases(settings) if f.state == "wrong"] == []
+        with pytest.raises(StorageMismatch, match="restore a backup"):
+            Service(settings)
+        assert (tenant / DATABASE).is_file()
 
 
 def test_a_port_that_something_else_has_is_told(tmp_path: Path) -> None:
