@@ -167,7 +167,7 @@ def main() -> None:
     """Run the measurement."""
     known = shapes()
     parser = argparse.ArgumentParser(description="What an adapter per row costs, beside peft and others.")
-    parser.add_argument("--quick", action="store_true", help="less than a minute: a 3M model, K = 1 and 32, once")
+    parser.add_argument("--quick", action="store_true", help="less than a minute: a 3M model, and --few")
     parser.add_argument("--repeats", type=int, help="turns (default: 5, quick: 3)")
     parser.add_argument("--models", default=None, help=f"of {', '.join(known)}, by comma (default: 20M,135M,0.5B)")
     parser.add_argument("--few", action="store_true", help="K = 1 and 32 only, and of the others only peft at 32")
@@ -179,6 +179,7 @@ def main() -> None:
     if given.processor_time:
         torch.set_num_threads(1)
     clock = processor_time if given.processor_time else timed
+    few = given.few or given.quick
     names = (given.models or ("3M" if given.quick else "20M,135M,0.5B")).split(",")
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(known)}")
@@ -192,15 +193,15 @@ def main() -> None:
     }
     for name in names:
         shape = known[name] if given.rows is None else replace(known[name], rows=given.rows)
-        distinct: tuple[int, ...] = DISTINCT if name == "20M" and not given.quick and not given.few else _ENDS
+        distinct: tuple[int, ...] = DISTINCT if name == "20M" and not few else _ENDS
         distinct = tuple(k for k in distinct if k <= shape.rows) if given.rows else distinct
         distinct = (*distinct, shape.rows) if given.rows and shape.rows not in distinct else distinct
-        peers_at = distinct[-1:] if given.few else distinct
-        found = measure(shape, RAG, distinct, peers_at, turns, few=given.few, clock=clock)
+        peers_at = distinct[-1:] if few else distinct
+        found = measure(shape, RAG, distinct, peers_at, turns, few=few, clock=clock)
         lines += rows_of(shape, RAG, found)
         result["models"][name] = result_of(found)
     smallest = known[names[0]]
-    decode = measure(smallest, DECODE, _ENDS, _ENDS[-1:] if given.few else _ENDS, turns, few=given.few, clock=clock)
+    decode = measure(smallest, DECODE, _ENDS, _ENDS[-1:] if few else _ENDS, turns, few=few, clock=clock)
     lines += rows_of(smallest, DECODE, decode)
     most = max(decode.bounds)
     result["decode_vs_peft"] = round(decode.ratio(f"ours, K={most}", f"peft adapter_names, K={most}").median, 3)

@@ -64,8 +64,8 @@ def main() -> None:
     if given.rates:
         look_at_rates()
         return
-    examples = tenant_examples(REGISTER, 160 if quick else 320, seed=0)
-    asked = tenant_examples(REGISTER, 40 if quick else 100, seed=0, held_out=True)
+    examples = tenant_examples(REGISTER, 96 if quick else 320, seed=0)
+    asked = tenant_examples(REGISTER, 24 if quick else 100, seed=0, held_out=True)
     epochs, turns = (4.0, 2) if quick else (5.0, 3)
     ways: list[tuple[str, Method, Objective]] = [(method, method, "sft") for method in METHODS]
     ways += [("dpo", "lora", "dpo"), ("kto", "lora", "kto")]

@@ -43,8 +43,9 @@ def main() -> None:
         train, asked = train[:32], asked[:24]
     methods: list[Method | None] = [None, *(method for method in METHODS if method not in VIRTUAL_TOKENS)]
     found: dict[str, dict[str, Any]] = {}
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as one_by_one:
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["adapters.base_model", "adapters.training.trainer"])
+    with ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=1) as one_by_one:
         for method in methods:
             epochs = 1.0 if arguments.quick else 3.0
             found[method or "base"] = one_by_one.submit(measure, method, train, asked, epochs).result()

@@ -45,8 +45,8 @@ from ingest import (
 )
 
 _DEPTH = 20
-_QUESTIONS = {True: 600, False: 2000}  # quick
-_CMRC_QUESTIONS = {True: 200, False: 1412}
+_QUESTIONS = {True: 200, False: 2000}  # quick
+_CMRC_QUESTIONS = {True: 100, False: 1412}
 _OTHERS = ("squad-v2.0-dev23.json", "squadshifts-amazon.json")
 _OTHER_QUESTIONS = 1000
 _TERSE_WORDS = 3
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of question sets (default: ../shared/data)")
     parser.add_argument("--quick", action="store_true", help="fewer questions, with more noise")
     parser.add_argument("--cache", type=Path, help="folder to keep vectors in (default: none is kept)")
-    parser.add_argument("--questions", type=int, help="how many of each set at most (default: 2000, quick: 600)")
+    parser.add_argument("--questions", type=int, help="how many of each set at most (default: 2000, quick: 200)")
     parser.add_argument("--others", nargs="*", help=f"further sets, files of --data (default: {' '.join(_OTHERS)}; "
                         "quick: none)")  # fmt: skip
     parser.add_argument("--no-rerank", action="store_true", help="leave reranking out, the slowest part")

@@ -151,7 +151,7 @@ CATALOGUE: Mapping[str, Benchmark] = {
     "crash": Benchmark(
         "what kill -9 during ingest, replace and delete loses", ("--quick",), (),
         (
-            Figure("lost", "documents lost by kill -9, 10 rounds", 0, most=True),
+            Figure("lost", "documents lost by kill -9, 6 rounds", 0, most=True),
             Figure("orphans", "vectors without a document after it", 0, most=True),
             Figure("duplicates", "documents that are there twice after it", 0, most=True),
         ),
