@@ -67,7 +67,7 @@ RUN = [
 def test_blocks_are_found_and_those_that_are_not_run_say_why() -> None:
     found = {name(page): blocks(page) for page in PAGES}
     assert sum(block.reason is None for each in found.values() for block in each) > 15
-    assert [block.reason for block in found["docs/operations.md"]] == ["it needs Docker"]
+    assert "it needs Docker" in [block.reason for block in found["docs/operations.md"]]
     reasons = [block.reason for each in found.values() for block in each if block.reason is not None]
     assert all(len(reason.split()) > 2 for reason in reasons)
     fences = sum(page.read_text().count("\n```sh") + page.read_text().count("\n```python") for page in PAGES)
