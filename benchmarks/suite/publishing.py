@@ -43,7 +43,7 @@ HIGHLIGHTS = (
     Highlight("batching", "vs_generate_batch", "基础模型对 generate_batch"),
     Highlight("pool", "zipf1000_vs_32", "登记 1,000 个适配器对 32 个"),
     Highlight("swaps", "failed", "切换版本期间失败的请求"),
-    Highlight("crash", "lost", "kill -9 丢失的文档，10 轮"),
+    Highlight("crash", "lost", "kill -9 丢失的文档，6 轮"),
     Highlight("training", "step_vs_peft", "一个训练步对裸 peft 循环"),
     Highlight("adapter_life", "finance_gain", "finance 适配器高出基础模型的 F1 分"),
 )
