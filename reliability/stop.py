@@ -60,6 +60,7 @@ def run(*, seed: int = 1, rounds: int = 20, clients: int = 8) -> Outcome:
                     _end_under_load(server, everyone, chance.uniform(0.05, 1.5), outcome)
         for each in everyone:
             ended += each.ended
+    outcome.tried += ended.total()
     outcome.figures |= {"rounds": rounds, **{name: ended[name] for name in ("done", "told", "not_sent", "unanswered")}}
     outcome.check(ended["done"], "nothing was answered")
     return outcome
@@ -88,7 +89,6 @@ def _end_under_load(server: LocalServer, everyone: list[_Client], seconds: float
     for each in everyone:
         for reason in each.wrong:
             outcome.check(False, reason)
-        outcome.tried += each.ended.total()
         each.wrong.clear()
 
 
