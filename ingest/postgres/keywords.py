@@ -51,14 +51,15 @@ def search(
     for term, number in held:
         weighed += [max(_LEAST_IDF, math.log((total["chunks"] - number + 0.5) / (number + 0.5))), term.text]
     hits = " UNION ALL ".join(
-        "SELECT chunk, sum(occurrences) AS occurrences, CAST(? AS double precision) AS idf FROM keywords "  # noqa: S608
-        f"WHERE {_matches(term)} GROUP BY chunk"
-        for term, _ in held
+        f"SELECT chunk, sum(occurrences) AS occurrences, CAST(? AS double precision) AS idf, {place} AS place "  # noqa: S608
+        f"FROM keywords WHERE {_matches(term)} GROUP BY chunk"
+        for place, (term, _) in enumerate(held)
     )
+    # In the order of the terms: added up as the plan has them, the same chunk's score would differ in its last bits.
     rows = connection.execute(
         f"""
-        SELECT chunk, sum(idf * occurrences * {_K1 + 1}
-            / (occurrences + {_K1} * ({1 - _B} + {_B} * keyword_lengths.terms / CAST(? AS double precision)))) AS score
+        SELECT chunk, sum(idf * occurrences * {_K1 + 1} / (occurrences
+            + {_K1} * ({1 - _B} + {_B} * keyword_lengths.terms / CAST(? AS double precision))) ORDER BY place) AS score
         FROM ({hits}) AS hits JOIN keyword_lengths USING (chunk) WHERE 1 = 1 {where}
         GROUP BY chunk ORDER BY score DESC, chunk LIMIT ?
         """,  # noqa: S608 - constants and question marks
