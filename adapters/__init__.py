@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         pinned_in,
         registered_in,
     )
+    from adapters.registry_state import Change, FileState, RegistryState
     from adapters.remote import RemoteEngine
     from adapters.reranker import EmbeddedReranker, reranker_is_there
     from adapters.template import (
@@ -75,6 +76,7 @@ _HOME = {
         "BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection", "check_name", "pinned_in",
         "registered_in",
     ],
+    "adapters.registry_state": ["Change", "FileState", "RegistryState"],
     "adapters.trial": ["AdapterEvent", "EventKind", "Trial"],
     "adapters.template": [
         "ABSTENTION", "DEFAULT_TEMPLATE", "Example", "Passage", "PromptTemplate", "Turn", "check_template",
@@ -96,6 +98,7 @@ __all__ = [
     "AdapterRegistry",
     "AdapterVersion",
     "CausalEngine",
+    "Change",
     "Deliver",
     "Done",
     "EmbeddedReranker",
@@ -106,11 +109,13 @@ __all__ = [
     "Example",
     "Failed",
     "FairQueue",
+    "FileState",
     "Lineage",
     "Passage",
     "PassageRead",
     "PromptTemplate",
     "ReaderEngine",
+    "RegistryState",
     "RemoteEngine",
     "Row",
     "Selection",

@@ -1,20 +1,21 @@
 """A named set of adapters on disk: immutable versions, a pointer to the active one, a default.
 
-One registry is one folder. `registry.json` is the truth and is replaced atomically; a version's folder is complete
-before the registry names it, and folders it does not name are swept when the registry is opened. Folder names are made
-here; no client's string is ever joined to a path. Knows files and names; knows no models and no tenants.
+One registry is one folder. Its state (`adapters.registry_state`) is the truth and is replaced atomically; a version's
+folder is complete before the registry names it, and folders it does not name are swept when the registry is opened.
+Folder names are made here; no client's string is ever joined to a path. Knows files and names; knows no models and no
+tenants.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,13 +31,12 @@ from adapters.errors import (
     VersionInUse,
 )
 from adapters.lineage import Lineage
+from adapters.registry_state import Change, FileState, RegistryState, sync_folder, write_durably
 from adapters.trial import MOST_EVENTS, AdapterEvent, EventKind, Trial, TrialMode
 
 BASE = "base"
 RESERVED = frozenset({BASE, "default"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_REGISTRY = "registry.json"
-_UNPUBLISHED = "registry.json.tmp"
 _NAMED = 20  # adapters that a message names at most
 
 
@@ -97,22 +97,34 @@ class Selection:
 
 
 class AdapterRegistry:
-    """The adapters in one folder. Safe for many threads of one process.
+    """The adapters in one folder. Safe for many threads, and for as many processes as its state is.
 
     Args:
         owner: an opaque word before the names by which others than this registry know its versions.
+        state: where its state lies; by default in a file of the folder, which then belongs to this process.
     """
 
-    def __init__(self, folder: Path, owner: str = "") -> None:
+    def __init__(self, folder: Path, owner: str = "", state: RegistryState | None = None) -> None:
         self._folder, self._owner = folder, owner
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._adapters: dict[str, Adapter] = {}
         self._default: str | None = None
         self._retired: dict[str, int] = {}
-        self._stored: dict[str, str] = {}  # each adapter as it stands in the file: a write encodes only what changed
-        self._read()
+        self._stored: dict[str, str] = {}  # each adapter as it stands in the state: a write encodes only what changed
+        self._change: Change | None = None  # under way
+        self._taken: bytes | None = None  # the stored text that memory was last known to be
+        self._state = FileState(folder) if state is None else state
+        self._take(self._state.read())
         self._sweep()
+
+    def refresh(self) -> bool:
+        """Take over what other processes have changed; whether they have changed anything."""
+        with self._lock:
+            others = self._state.others()
+            if others is not None:
+                self._take(others)
+            return others is not None
 
     def names(self) -> list[str]:
         """Names of all adapters, sorted."""
@@ -193,11 +205,11 @@ class AdapterRegistry:
         folder = self._folder / uuid.uuid4().hex
         folder.mkdir()
         try:
-            _write_durably(folder / ADAPTER_CONFIG, config)
-            _write_durably(folder / ADAPTER_WEIGHTS, weights)
+            write_durably(folder / ADAPTER_CONFIG, config)
+            write_durably(folder / ADAPTER_WEIGHTS, weights)
             facts = check(folder)
-            _sync_folder(folder)
-            with self._lock:
+            sync_folder(folder)
+            with self._changing():
                 self._refuse_over(most)
                 adapter = self._adapters.get(name) or Adapter(name, next_version=self._retired.pop(name, 1))
                 version = AdapterVersion(
@@ -246,7 +258,7 @@ class AdapterRegistry:
 
     def promote(self, name: str, number: int | str, reason: str = "") -> AdapterVersion:
         """Make a version the active one; a trial of it ends. Raises UnknownAdapter."""
-        with self._lock:
+        with self._changing():
             adapter = self._get(name)
             version = self._version(adapter, str(number))
             if adapter.active != version.version:
@@ -261,7 +273,7 @@ class AdapterRegistry:
 
     def rollback(self, name: str, reason: str = "") -> AdapterVersion:
         """Make the version active that was so before. Raises UnknownAdapter, NoEarlierVersion."""
-        with self._lock:
+        with self._changing():
             adapter = self._get(name)
             if not adapter.history:
                 raise NoEarlierVersion(f"Adapter {name!r} has no earlier active version to roll back to.")
@@ -279,7 +291,7 @@ class AdapterRegistry:
         Raises:
             UnknownAdapter: no such adapter.
         """
-        with self._lock:
+        with self._changing():
             adapter = self._get(name)
             history = [version for version in adapter.history if version not in unfit]
             if adapter.trial is not None and (adapter.trial.version in unfit or adapter.active in unfit):
@@ -300,7 +312,7 @@ class AdapterRegistry:
     def note(self, name: str, kind: EventKind, version: int, reason: str) -> bool:
         """Keep that something happened to a version, once: false when the same was noted before. Raises
         UnknownAdapter."""
-        with self._lock:
+        with self._changing():
             adapter = self._get(name)
             if any((e.kind, e.version, e.reason) == (kind, version, reason) for e in adapter.events):
                 return False
@@ -316,7 +328,7 @@ class AdapterRegistry:
             NoActiveVersion: there is nothing it could stand beside.
             VersionInUse: it is the active version.
         """
-        with self._lock:
+        with self._changing():
             adapter = self._get(name)
             version = self._version(adapter, str(number)).version
             if percent <= 0:
@@ -333,7 +345,7 @@ class AdapterRegistry:
 
     def end_trial(self, name: str, trial: Trial, reason: str) -> bool:
         """Take a version back that did not do well; false when that trial has ended already."""
-        with self._lock:
+        with self._changing():
             adapter = self._adapters.get(name)
             if adapter is None or adapter.trial != trial:
                 return False
@@ -353,7 +365,7 @@ class AdapterRegistry:
             UnknownAdapter: no such adapter or version.
             VersionInUse: it is active, or on trial.
         """
-        with self._lock:
+        with self._changing():
             adapter = self._get(name)
             version = self._version(adapter, str(number))
             on_trial = adapter.trial is not None and adapter.trial.version == version.version
@@ -380,7 +392,7 @@ class AdapterRegistry:
             UnknownAdapter: no such adapter.
             NoActiveVersion: it has no active version.
         """
-        with self._lock:
+        with self._changing():
             if name is not None and name != BASE:
                 adapter = self._get(name)
                 if adapter.active is None:
@@ -395,7 +407,7 @@ class AdapterRegistry:
             UnknownAdapter: no such adapter or version.
             NoActiveVersion: no version was named and none is active.
         """
-        with self._lock:
+        with self._changing():
             adapter = self._get(name)
             if number is None and adapter.active is None:
                 raise NoActiveVersion(f"Adapter {name!r} has no active version; name the version to pin.")
@@ -417,7 +429,7 @@ class AdapterRegistry:
         Returns:
             What engines know the versions by, so that they can let go of them.
         """
-        with self._lock:
+        with self._changing():
             adapter = self._get(name)
             del self._adapters[name]
             self._retired[name] = adapter.next_version
@@ -458,12 +470,48 @@ class AdapterRegistry:
         """What engines know a version of the adapter ``name`` by."""
         return _ref(self._folder, self._owner, name, version.version, version.sha256, version.folder)
 
-    def _read(self) -> None:
-        self._adapters, self._default, self._retired, self._stored = {}, None, {}, {}
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Held while the state is changed, which begins from what is stored, whoever stored it. When it cannot be
+        published, memory goes back to what is stored."""
+        with self._lock:
+            try:
+                with self._state.changing() as self._change:
+                    if self._change.others is not None:
+                        self._take(self._change.others)
+                    yield
+                self._taken = self._change.text or self._taken
+            except BaseException:
+                if self._change is not None and self._change.text is not None:
+                    self._take_back()
+                raise
+            finally:
+                self._change = None
+
+    def _take_back(self) -> None:
         try:
-            state = json.loads((self._folder / _REGISTRY).read_bytes())
-        except FileNotFoundError:
+            self._take(self._state.read())
+        except Exception:  # it cannot even be read now; the next change looks again
+            self._take(self._taken)
+
+    def _write(self, changed: str | None = None) -> None:
+        """Have the state published when the change under way ends."""
+        assert self._change is not None  # noqa: S101 - the callers' duty
+        if changed in self._adapters:
+            self._stored[changed] = json.dumps(asdict(self._adapters[changed]))
+        elif changed is not None:
+            del self._stored[changed]
+        adapters = ",\n".join(f"{json.dumps(name)}: {entry}" for name, entry in self._stored.items())
+        rest = json.dumps({"default": self._default, "retired": self._retired})
+        self._change.text = f'{rest[:-1]}, "adapters": {{\n{adapters}\n}}}}\n'.encode()
+
+    def _take(self, text: bytes | None) -> None:
+        """Let memory be what is stored."""
+        self._adapters, self._default, self._retired, self._stored = {}, None, {}, {}
+        self._taken = text
+        if text is None:
             return
+        state = json.loads(text)
         for name, entry in state["adapters"].items():
             versions = {int(number): _version(version) for number, version in entry["versions"].items()}
             trial = Trial(**entry["trial"]) if entry.get("trial") else None
@@ -472,29 +520,13 @@ class AdapterRegistry:
             self._stored[name] = json.dumps(entry)
         self._default, self._retired = state["default"], state["retired"]
 
-    def _write(self, changed: str | None = None) -> None:
-        """Publish the state; when that fails, memory goes back to what is on disk."""
-        temporary = self._folder / _UNPUBLISHED
-        try:
-            if changed in self._adapters:
-                self._stored[changed] = json.dumps(asdict(self._adapters[changed]))
-            elif changed is not None:
-                del self._stored[changed]
-            adapters = ",\n".join(f"{json.dumps(name)}: {entry}" for name, entry in self._stored.items())
-            rest = json.dumps({"default": self._default, "retired": self._retired})
-            _write_durably(temporary, f'{rest[:-1]}, "adapters": {{\n{adapters}\n}}}}\n'.encode())
-            os.replace(temporary, self._folder / _REGISTRY)
-            _sync_folder(self._folder)
-        except BaseException:
-            self._read()
-            raise
-
     def _sweep(self) -> None:
         named = {v.folder for a in self._adapters.values() for v in a.versions.values()}
         for folder in self._folder.iterdir():
             if folder.is_dir() and folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)
-        (self._folder / _UNPUBLISHED).unlink(missing_ok=True)
+        if isinstance(self._state, FileState):
+            self._state.sweep()
 
 
 def check_name(name: str) -> None:
@@ -511,22 +543,21 @@ def _version(stored: dict[str, Any]) -> AdapterVersion:
     return AdapterVersion(**{**stored, "lineage": None if lineage is None else Lineage.read(lineage)})
 
 
-def pinned_in(folder: Path, owner: str = "") -> list[AdapterRef]:
-    """The pinned versions of the registry in ``folder``, which need not be open; none when there is no registry."""
-    return [ref for ref, pinned in _versions_in(folder, owner) if pinned]
+def pinned_in(text: bytes | None, folder: Path, owner: str = "") -> list[AdapterRef]:
+    """The pinned versions of the registry in ``folder``, which need not be open; ``text``: what its state says."""
+    return [ref for ref, pinned in _versions_in(text, folder, owner) if pinned]
 
 
-def registered_in(folder: Path) -> list[AdapterRef]:
+def registered_in(text: bytes | None, folder: Path) -> list[AdapterRef]:
     """All versions of the registry in ``folder``, likewise."""
-    return [ref for ref, _ in _versions_in(folder, "")]
+    return [ref for ref, _ in _versions_in(text, folder, "")]
 
 
-def _versions_in(folder: Path, owner: str) -> list[tuple[AdapterRef, bool]]:
+def _versions_in(text: bytes | None, folder: Path, owner: str) -> list[tuple[AdapterRef, bool]]:
     """The versions a registry names, and whether each is pinned."""
-    try:
-        state = json.loads((folder / _REGISTRY).read_bytes())
-    except FileNotFoundError:
+    if text is None:
         return []
+    state = json.loads(text)
     return [
         (
             _ref(folder, owner, name, int(number), version["sha256"], version["folder"]),
@@ -539,18 +570,3 @@ def _versions_in(folder: Path, owner: str) -> list[tuple[AdapterRef, bool]]:
 
 def _ref(root: Path, owner: str, name: str, number: int, sha256: str, folder: str) -> AdapterRef:
     return AdapterRef(sha256, root / folder, f"{owner}/{name}@{number}" if owner else f"{name}@{number}")
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from app.postgres_schema import CENTRAL_TABLES, TENANT_TABLES
 from app.storage import BELONGS_TO
-from ingest import DatabaseUnavailable, UnsuitableDatabase
+from ingest import DatabaseUnavailable, IngestError, UnsuitableDatabase
 
 Found = tuple[str, Literal["ok", "warning", "wrong"], str, str]
 """Name, state, detail and mend of a finding."""
@@ -63,3 +63,23 @@ def look_at(url: str, data: Path) -> Iterator[Found]:
         told = ", ".join(f"{counts[status]} {status}" for status in ("ready", "pending", "failed") if counts[status])
         mend = "`lorebase documents list --status failed` says why; delete them, or send them anew."
         yield "documents", "warning" if counts["failed"] else "ok", told, mend if counts["failed"] else ""
+
+
+def registries(url: str) -> dict[str, bytes]:
+    """What the registries of adapters say, by tenant; nothing where the database cannot be looked at, which `look_at`
+    tells."""
+    try:
+        from ingest.postgres import connected, look
+
+        if "registry" not in look(url).components:
+            return {}
+    except (ImportError, IngestError):
+        return {}
+    found = {}
+    with connected(url) as connection:
+        for row in connection.execute("SELECT id FROM tenants").fetchall():
+            connection.execute("SELECT set_config('lorebase.tenant', %s, false)", (row["id"],))
+            state = connection.execute("SELECT body FROM adapter_registry").fetchone()
+            if state is not None:
+                found[row["id"]] = state["body"].encode()
+    return found

@@ -24,9 +24,9 @@ from typing import Literal
 
 import httpx
 
-from adapters import reader_is_there, registered_in, reranker_is_there
+from adapters import FileState, reader_is_there, registered_in, reranker_is_there
 from app.backup import DATABASE, TENANTS
-from app.database_diagnosis import look_at
+from app.database_diagnosis import look_at, registries
 from app.keys_file import KEYS_FILE, kept_key
 from app.service import DataFolderInUse, embedder_of, lock_data_folder
 from app.settings import BUILTIN, REMOTE, Settings
@@ -306,9 +306,10 @@ def check_documents(settings: Settings) -> Iterator[Finding]:
 def check_adapters(settings: Settings) -> Iterator[Finding]:
     """Every registered version's weights are the ones that were registered."""
     versions = 0
+    states = registries(settings.database_url.get_secret_value()) if settings.database_url else {}
     for folder in sorted(settings.data.glob(f"{TENANTS}/*/{_ADAPTERS}")):
         try:
-            registered = registered_in(folder)
+            registered = registered_in(states.get(folder.parent.name) or FileState(folder).read(), folder)
         except (ValueError, KeyError, OSError):
             mend = "Stop the service, keep a copy of the folder, and restore a backup: lorebase restore FILE"
             yield Finding("adapter", "wrong", f"{folder}: the list of versions cannot be read", mend)

@@ -2,8 +2,8 @@
 
 A tenant is copied in one transaction and then compared, table by table, by count and by a sum of its rows' sha256. What
 an interrupted move has copied is compared and kept by the next one. Until everything is there and alike the rows count
-where they were: the last step is the one file that says where they are. Knows tables by their columns; adapters stay in
-the folder either way.
+where they were: the last step is the one file that says where they are. Knows tables by their columns; the files of
+adapters stay in the folder either way, and which of them serves is a row in PostgreSQL and a file here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters import FileState
 from app.backup import DATABASE, TENANTS
+from app.registry_rows import stored_state, write_state
 from app.storage import (
     BELONGS_TO,
     TENANT_MIGRATIONS,
@@ -51,6 +53,7 @@ NUMBERED = (
 """Whose numbers the database gives."""
 KEPT = ".before-postgresql"
 """What is added to the names of a folder's SQLite files when their rows have moved."""
+_ADAPTERS = "adapters"  # of a tenant's folder
 _AT_ONCE_ROWS, _AT_ONCE_BYTES = 500, 4 * 1024**2
 
 Report = Callable[[int, int], None]
@@ -101,7 +104,9 @@ def to_postgresql(data: Path, url: str, report: Report = lambda *_: None) -> Mov
             with closing(open_in_folder(tenant_id, folder)) as own:
                 done = _move(own, server.database(tenant_id), TABLES, lambda: server.erase(tenant_id))
                 server.number_behind(_highest(own))
-                return done
+            with server.database(tenant_id).write() as writing:
+                _move_registry(writing, FileState(folder / _ADAPTERS).read())
+            return done
 
         moved = _each(ids, move, report)
         _move(source, central, CENTRAL, lambda: _empty(central, CENTRAL))
@@ -126,6 +131,12 @@ def to_folder(data: Path, url: str, report: Report = lambda *_: None) -> Moved:
         def move(tenant_id: str) -> tuple[int, bool]:
             folder = data / TENANTS / tenant_id
             folder.mkdir(parents=True, exist_ok=True)
+            with server.database(tenant_id).read() as reading:
+                text = stored_state(reading)
+            if text is not None:
+                (folder / _ADAPTERS).mkdir(exist_ok=True)
+                with FileState(folder / _ADAPTERS).changing() as change:
+                    change.text = text
             path = folder / f"{DATABASE}.new"
             with closing(SqliteDatabase(path, TENANT_MIGRATIONS)) as own:
                 return _move(server.database(tenant_id), own, TABLES, lambda: _empty(own, TABLES))
@@ -140,6 +151,13 @@ def to_folder(data: Path, url: str, report: Report = lambda *_: None) -> Moved:
     os.replace(data / f"{DATABASE}.new", data / DATABASE)
     (data / BELONGS_TO).unlink()
     return moved
+
+
+def _move_registry(writing: Connection, text: bytes | None) -> None:
+    """Keep in a row what the file of a tenant's adapter registry says."""
+    writing.execute("DELETE FROM adapter_registry")
+    if text is not None:
+        write_state(writing, text)
 
 
 def _claimed(url: str) -> PostgresServer:

@@ -361,6 +361,16 @@ CREATE TRIGGER document_replaced AFTER UPDATE OF sha256 ON documents
     FOR EACH ROW WHEN (old.sha256 <> new.sha256) EXECUTE FUNCTION note_erased_document('replaced');
 """  # noqa: S608 - constants
 
+_REGISTRY = f"""
+CREATE TABLE adapter_registry (
+    {_TENANT},
+    one integer NOT NULL CHECK (one = 1),
+    revision bigint NOT NULL,
+    body text NOT NULL,
+    PRIMARY KEY (tenant, one)
+);
+"""  # in SQLite's place stands a file: adapters/registry_state.py
+
 TENANT_TABLES: Final[dict[str, list[str]]] = {
     "jobs": [_JOBS],
     "templates": [_TEMPLATES],
@@ -375,5 +385,6 @@ TENANT_TABLES: Final[dict[str, list[str]]] = {
     "audit": [_AUDIT],
     "idempotency": [_IDEMPOTENCY],
     "erasure": [_ERASURE],
+    "registry": [_REGISTRY],
 }
 """By component, in the order they refer to each other; they come behind the documents' own tables."""

@@ -143,6 +143,7 @@ class Service:
             settings.index_memory_mb * 1024**2,
             most_open=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_OF_A_TENANT,
             erase=self._storage.erase_tenant,
+            registry_state=self._storage.registry_state,
         )
         self.workspaces.sweep()
         self.trainings = Trainings(settings, self.engine, self.wake_tasks)
@@ -368,6 +369,7 @@ class Service:
             in_shadow=self._shadow.note,
             retrain=self._train_again,
             open_database=self._storage.open_tenant,
+            registry_state=self._storage.registry_state,
         )
         workspace.erasures.settle()  # a crash may have fallen between an erasure and what follows from it
         return workspace

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from adapters import FileState, RegistryState
 from app.audit import AUDIT_MIGRATIONS
 from app.backup import DATABASE
 from app.datasets import DATASET_MIGRATIONS
@@ -27,6 +28,7 @@ from app.life.gates import GATE_MIGRATIONS
 from app.life.policy import POLICY_MIGRATIONS
 from app.life.trials import TRIAL_MIGRATIONS
 from app.postgres_schema import CENTRAL_TABLES, TENANT_TABLES
+from app.registry_rows import RowState
 from app.tasks import TASK_MIGRATIONS
 from app.templates import TEMPLATE_MIGRATIONS
 from app.tenants import CENTRAL_MIGRATIONS
@@ -93,6 +95,10 @@ class Storage(Protocol):
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
         """The database of a tenant, whose other files are in ``folder``."""
 
+    def registry_state(self, tenant_id: str, folder: Path, database: Database | None = None) -> RegistryState:
+        """Where the state of a tenant's adapters lies, whose files are in ``folder``; ``database``: the tenant's, where
+        it is open."""
+
     def erase_tenant(self, tenant_id: str) -> None:
         """Delete the rows of a tenant that do not lie in its folder."""
 
@@ -129,6 +135,10 @@ class FolderStorage:
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
         """See `Storage`. Raises DamagedData when the database there is of another tenant."""
         return open_in_folder(tenant_id, folder)
+
+    def registry_state(self, tenant_id: str, folder: Path, database: Database | None = None) -> RegistryState:
+        """See `Storage`."""
+        return FileState(folder)
 
     def erase_tenant(self, tenant_id: str) -> None:
         """See `Storage`: all there is goes with the folder."""
@@ -173,6 +183,10 @@ class PostgresStorage:
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
         """See `Storage`."""
         return self._server.database(tenant_id)
+
+    def registry_state(self, tenant_id: str, folder: Path, database: Database | None = None) -> RegistryState:
+        """See `Storage`: a row, which several processes may change."""
+        return RowState(self._server.database(tenant_id) if database is None else database, FileState(folder))
 
     def erase_tenant(self, tenant_id: str) -> None:
         """See `Storage`."""

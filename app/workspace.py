@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from adapters import AdapterRef, AdapterRegistry, AdapterVersion, pinned_in
+from adapters import AdapterRef, AdapterRegistry, AdapterVersion, FileState, RegistryState, pinned_in
 from app.audit import AuditLog
 from app.datasets import DatasetStore
 from app.idempotency import IdempotencyStore
@@ -56,6 +56,7 @@ class Workspace:
         in_shadow: takes what is to be answered again, unseen: see `app.life.shadow`.
         retrain: queues a training like the one that made a version, without what was erased since.
         open_database: opens the database of a tenant with a folder: see `app.storage`.
+        registry_state: of a tenant's adapters, given their folder and the tenant's database: see `app.storage`.
     """
 
     def __init__(
@@ -75,6 +76,9 @@ class Workspace:
         resized: Callable[[], None] = lambda: None,
         retrain: Callable[[Workspace, str, AdapterVersion], None] = lambda *_: None,
         open_database: Callable[[str, Path], Database] = open_in_folder,
+        registry_state: Callable[[str, Path, Database], RegistryState] = lambda _id, adapters, _database: FileState(
+            adapters
+        ),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
@@ -85,7 +89,8 @@ class Workspace:
         self.limits = limits
         self.database = open_database(tenant_id, folder)
         self.corpus = make_corpus(self.database)
-        self.adapters = AdapterRegistry(folder / _ADAPTERS, tenant_id)
+        adapters = folder / _ADAPTERS
+        self.adapters = AdapterRegistry(adapters, tenant_id, registry_state(tenant_id, adapters, self.database))
         self.ingestion = open_ingestion(self.database, self.corpus)
         self.jobs = self.ingestion.jobs
         self.tasks = TaskStore(self.database, self.jobs, self.ingestion.adding)
@@ -137,6 +142,7 @@ class Workspaces:
         index_budget_bytes: what indexes and database connections may hold together.
         most_open: how many tenants may hold anything at once.
         erase: deletes what a tenant owns outside of its folder.
+        registry_state: of a tenant's adapters, given their folder.
     """
 
     def __init__(
@@ -147,6 +153,7 @@ class Workspaces:
         index_budget_bytes: int,
         most_open: int,
         erase: Callable[[str], None] = lambda _: None,
+        registry_state: Callable[[str, Path], RegistryState] = lambda _id, adapters: FileState(adapters),
     ) -> None:
         self._folder = folder
         self._directory = directory
@@ -155,6 +162,7 @@ class Workspaces:
         self._lock = threading.Lock()
         self._most_open = most_open
         self._erase = erase
+        self._registry_state = registry_state
         self._open: OrderedDict[str, Workspace] = OrderedDict()
         self._held: OrderedDict[str, int] = OrderedDict()  # bytes, least recently used first
         self._total = 0
@@ -190,7 +198,11 @@ class Workspaces:
 
     def pinned(self) -> list[AdapterRef]:
         """The pinned adapter versions of all tenants, without opening any."""
-        return [ref for t in self._directory.tenants() for ref in pinned_in(self._folder / t.id / _ADAPTERS, t.id)]
+        found: list[AdapterRef] = []
+        for tenant in self._directory.tenants():
+            adapters = self._folder / tenant.id / _ADAPTERS
+            found += pinned_in(self._registry_state(tenant.id, adapters).read(), adapters, tenant.id)
+        return found
 
     def sweep(self) -> None:
         """Delete folders of tenants that are gone, left by a crash during `remove`."""

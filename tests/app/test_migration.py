@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters import AdapterFacts, AdapterRegistry
 from app import migration
 from app.migration import KEPT, NUMBERED, TABLES, MigrationFailed, to_folder, to_postgresql
 from app.storage import DATABASE, TENANT_MIGRATIONS, DatabaseInUse, FolderStorage, PostgresStorage, StorageMismatch
@@ -45,6 +46,7 @@ def data(tmp_path: Path) -> Path:
                 corpus = Corpus(own, HashingEmbedder())
                 for text in (f"The lamp of {name} is lit at six.", f"Nobody knows {name}; 灯塔在北边。"):
                     add(own, corpus, parser, text)
+            AdapterRegistry(folder / "adapters").add("law", b"{}", b"weights", lambda _: AdapterFacts("ab", 7, 4))
     return data
 
 
@@ -71,7 +73,7 @@ def test_every_table_is_copied_or_derived(tmp_path: Path, postgres: PostgresServ
             "c.oid WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace AND attnum > 0"
         ).fetchall()
     there = {row["relname"] for row in rows if row["attname"] == "tenant"}
-    assert there == {*TABLES, *derived}
+    assert there == {*TABLES, *derived, "adapter_registry"}
     assert {(row["relname"], row["attname"]) for row in rows if row["numbered"]} == set(NUMBERED)
     with closing(SqliteDatabase(tmp_path / "t.db", TENANT_MIGRATIONS)) as database, database.read() as connection:
         names = {row["name"] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -109,11 +111,15 @@ def test_rows_go_there_and_back_and_count_in_one_place(data: Path, url: str, tmp
             added = add(own, Corpus(own, HashingEmbedder()), parser, "Something new.")
             assert Corpus(own, HashingEmbedder()).counts().ready == 3
             Corpus(own, HashingEmbedder()).delete(added)
+            adapters = data / "tenants" / tenant_id / "adapters"
+            registry = AdapterRegistry(adapters, state=there.registry_state(tenant_id, adapters))
+            assert registry.promote("law", 1).sha256 == "ab"
     to_folder(data, url)
     with closing(FolderStorage(data)) as storage:
         for tenant_id in ids[:2]:
             with closing(storage.open_tenant(tenant_id, data / "tenants" / tenant_id)) as own:
                 assert found(own) == before[tenant_id]
+            assert AdapterRegistry(data / "tenants" / tenant_id / "adapters").get("law").active == 1
 
 
 def test_an_interrupted_move_goes_on_and_changes_nothing_before_its_end(
