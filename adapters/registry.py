@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,7 @@ from adapters.trial import MOST_EVENTS, AdapterEvent, EventKind, Trial, TrialMod
 BASE = "base"
 RESERVED = frozenset({BASE, "default"})
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_LONGEST_ADDING_SECONDS = 3600.0
 _NAMED = 20  # adapters that a message names at most
 
 
@@ -521,10 +522,14 @@ class AdapterRegistry:
         self._default, self._retired = state["default"], state["retired"]
 
     def _sweep(self) -> None:
+        """Delete what no version names. Where other processes add versions too, it must have lain there for long."""
+        is_ours = isinstance(self._state, FileState)
+        latest = time.time() - (0.0 if is_ours else _LONGEST_ADDING_SECONDS)
         named = {v.folder for a in self._adapters.values() for v in a.versions.values()}
         for folder in self._folder.iterdir():
-            if folder.is_dir() and folder.name not in named:
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process has swept it
+                if folder.is_dir() and folder.name not in named and (is_ours or folder.stat().st_mtime < latest):
+                    shutil.rmtree(folder, ignore_errors=True)
         if isinstance(self._state, FileState):
             self._state.sweep()
 

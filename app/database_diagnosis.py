@@ -40,7 +40,7 @@ def look_at(url: str, data: Path) -> Iterator[Found]:
         mend = "Use the newer version of this software that wrote them."
         yield "database", "wrong", f"tables of a newer version: {', '.join(newer)}", mend
         return
-    said = f"PostgreSQL {facts.version}, {'served now' if facts.is_served else 'not served now'}"
+    said = f"PostgreSQL {facts.version}, {_served(facts.processes)}"
     if not facts.components:
         yield "database", "ok", f"{said}, no tables yet; the first start makes them", ""
         return
@@ -63,6 +63,12 @@ def look_at(url: str, data: Path) -> Iterator[Found]:
         told = ", ".join(f"{counts[status]} {status}" for status in ("ready", "pending", "failed") if counts[status])
         mend = "`lorebase documents list --status failed` says why; delete them, or send them anew."
         yield "documents", "warning" if counts["failed"] else "ok", told, mend if counts["failed"] else ""
+
+
+def _served(processes: int) -> str:
+    if not processes:
+        return "not served now"
+    return f"served now by {processes} {'process' if processes == 1 else 'processes'}"
 
 
 def registries(url: str) -> dict[str, bytes]:

@@ -7,15 +7,15 @@ jobs and the corpus, and in which order their rows change; knows no HTTP.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
+from app.job_activity import Activity, JobActivity
 from app.job_worker import Step
 from app.jobs import Backlog, Job, JobItem, JobKind, JobStore
 from app.limits import Limits, QuotaExceeded
+from app.replicas import ONE_PROCESS, Replicas
 from app.tenants import TenantDirectory
 from ingest import (
     AddedDocument,
@@ -47,32 +47,16 @@ class TooManyPending(Exception):
         self.seconds = seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """What is done for a job at this moment.
-
-    Attributes:
-        done, total: chunks embedded of the documents under work; both 0 before they are split.
-        bytes: size of the documents under work.
-        detail: why it waits.
-    """
-
-    job_id: str
-    stage: Literal["parsing", "embedding", "storing", "waiting"]
-    done: int = 0
-    total: int = 0
-    bytes: int = 0
-    detail: str | None = None
-
-
 class Ingestion:
     """Everything that changes the documents of one tenant, except deleting them. Implements `app.job_worker.JobOwner`.
 
     Args:
         stopping: set when the service stops; work under way is left for the next start.
         limits: what the tenant may have now.
+        replicas: the processes that serve the tenant.
 
     Attributes:
+        activity: what is done at this moment.
         on_replaced: called when new content has taken a document's place.
     """
 
@@ -86,6 +70,7 @@ class Ingestion:
         parser: Parser,
         stopping: threading.Event,
         limits: Callable[[], Limits] = Limits,
+        replicas: Replicas = ONE_PROCESS,
     ) -> None:
         self.jobs = JobStore(database)
         self._tenant_id = tenant_id
@@ -96,12 +81,12 @@ class Ingestion:
         self._parser = parser
         self._stopping = stopping
         self._limits = limits
+        self._replicas = replicas
         self.on_replaced: Callable[[], None] = lambda: None
         self._unfinished = threading.Lock()
         self._begun: set[tuple[str, str]] = set()  # (job, document) in this process
         self._alone: set[tuple[str, str]] = set()  # not to share a step
-        self._activity: Activity | None = None
-        self._pace: tuple[str, float, float] | None = None  # job, since when, bytes done by then
+        self.activity = JobActivity(tenant_id, replicas)
         backlog.note(tenant_id, self.jobs.pending())
 
     # What clients ask for
@@ -199,20 +184,6 @@ class Ingestion:
         self._backlog.note(self._tenant_id, self.jobs.pending())
         return True
 
-    def activity(self, job: Job) -> Activity | None:
-        """What is done for a job at this moment; None when another one has its turn."""
-        activity = self._activity
-        return activity if activity is not None and activity.job_id == job.id and job.ended_at is None else None
-
-    def eta_seconds(self, job: Job) -> float | None:
-        """About how long a job that runs will take from now; None when that cannot be told yet."""
-        pace = self._pace
-        if pace is None or pace[0] != job.id or job.ended_at is not None:
-            return None
-        gained = self._bytes_done(job) - pace[2]
-        elapsed = time.monotonic() - pace[1]
-        return max(0.0, job.bytes - self._bytes_done(job)) * elapsed / gained if gained > 0 else None
-
     # What the worker asks for
 
     def next_step(self) -> Step | None:
@@ -222,7 +193,7 @@ class Ingestion:
             if self._crashes(job_id, first) < _CRASHES:
                 return self._step(job_id, kind, items)
             self._give_up(job_id, kind, [first.document_id], _CRASH_REASON)
-        self._activity = self._pace = None
+        self.activity.end()
         self._backlog.note(self._tenant_id, 0)
         return None
 
@@ -232,7 +203,7 @@ class Ingestion:
             self.jobs.begin(step.job_id, new)
             self._begun |= {(step.job_id, each) for each in new}
         reading = step.lane == "reading"
-        self._activity = Activity(step.job_id, "parsing" if reading else "embedding", bytes=step.bytes)
+        self.activity.tell(Activity(step.job_id, "parsing" if reading else "embedding", bytes=step.bytes))
         self._keep_pace(step.job_id)
         uploads = [Upload(each, step.kind == "replace") for each in step.document_ids]
         if reading:
@@ -254,9 +225,11 @@ class Ingestion:
         self._give_up(step.job_id, step.kind, self.jobs.documents(step.job_id), reason)
 
     def wait(self, step: Step, reason: str) -> None:
-        self._activity = Activity(step.job_id, "waiting", bytes=step.bytes, detail=reason)
+        self.activity.tell(Activity(step.job_id, "waiting", bytes=step.bytes, detail=reason))
 
     def settle(self) -> bool:
+        if self._directory.beside_rows:
+            return self._settle_among_others()
         with self._unfinished:
             if self.jobs.next_items(1) is not None:
                 return False
@@ -264,22 +237,49 @@ class Ingestion:
                 self._directory.mark_finished(self._tenant_id)
             return True
 
+    def _settle_among_others(self) -> bool:
+        """As `settle`, while other processes add jobs: each of them says so in the transaction that adds one."""
+        with self._database.write() as connection:
+            if not self.jobs.has_unfinished(connection):
+                self._directory.mark_finished(self._tenant_id, connection)
+                return True
+        return self.jobs.next_items(1) is None
+
+    def is_idle(self) -> bool:
+        return self.jobs.next_items(1) is None and self.jobs.has_unfinished()
+
     @contextmanager
-    def adding(self) -> Iterator[None]:
-        """Held while a job without documents is added, so that a restart opens this tenant."""
+    def adding(self) -> Iterator[Connection]:
+        """A write transaction that adds jobs, so that a restart, or another process, opens this tenant."""
+        if self._directory.beside_rows:
+            with self._unfinished, self._database.write() as connection:
+                self._directory.mark_unfinished(self._tenant_id, connection)
+                yield connection
+        else:
+            with self.opened_after_a_crash(), self._database.write() as connection:
+                yield connection
+
+    @contextmanager
+    def opened_after_a_crash(self) -> Iterator[None]:
+        """Should the process end within the block, the next start opens this tenant."""
         with self._unfinished:
             self._directory.mark_unfinished(self._tenant_id)
             yield
 
     def leave(self) -> None:
-        """Note that this process ends in order."""
         self.jobs.leave(list(self._begun))
+        self._begun.clear()
+
+    def lose(self) -> None:
+        self._begun.clear()
+        self._alone.clear()
+        self.activity.end()
 
     @contextmanager
     def _accepting(self, max_pending: int) -> Iterator[tuple[Connection, Callable[[int], None]]]:
         """A write transaction that adds documents to do, and what takes room for so many or raises TooManyPending."""
-        with self._unfinished:
-            pending = self.jobs.pending()
+        with self.adding() as connection:
+            pending = self.jobs.pending(connection)
             taken = 0
 
             def take(documents: int) -> None:
@@ -296,10 +296,8 @@ class Ingestion:
                         "The service has too many documents to ingest; send these again later.", seconds=30
                     )
 
-            self._directory.mark_unfinished(self._tenant_id)
-            with self._database.write() as connection:
-                yield connection, take
-            self._backlog.note(self._tenant_id, pending + taken)
+            yield connection, take
+        self._backlog.note(self._tenant_id, pending + taken)
 
     def _refuse_over_quota(self, connection: Connection) -> None:
         """Raise QuotaExceeded when the open transaction would leave the tenant more than it may have."""
@@ -350,12 +348,16 @@ class Ingestion:
         )
 
     def _should_stop(self, step: Step) -> Callable[[], bool]:
-        return lambda: self._stopping.is_set() or not self.jobs.is_running(step.job_id)
+        def should_stop() -> bool:
+            goes_on = not self._stopping.is_set() and self._replicas.holds(self._tenant_id, "documents")
+            return not goes_on or not self.jobs.is_running(step.job_id)
+
+        return should_stop
 
     def _show(self, step: Step) -> Callable[[int, int], None]:
         def show(done: int, total: int) -> None:
             stage: Literal["embedding", "storing"] = "storing" if done == total else "embedding"
-            self._activity = Activity(step.job_id, stage, done, total, step.bytes)
+            self.activity.tell(Activity(step.job_id, stage, done, total, step.bytes))
 
         return show
 
@@ -381,12 +383,5 @@ class Ingestion:
         self._backlog.note(self._tenant_id, self.jobs.pending())
 
     def _keep_pace(self, job_id: str) -> None:
-        if self._pace is None or self._pace[0] != job_id:
-            job = self.jobs.get(job_id)
-            self._pace = (job_id, time.monotonic(), job.bytes_done) if job is not None else None
-
-    def _bytes_done(self, job: Job) -> float:
-        activity = self._activity
-        if activity is None or activity.job_id != job.id or not activity.total:
-            return job.bytes_done
-        return min(job.bytes, job.bytes_done + activity.bytes * activity.done / activity.total)
+        if not self.activity.keeps_pace(job_id) and (job := self.jobs.get(job_id)) is not None:
+            self.activity.keep_pace(job)

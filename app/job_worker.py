@@ -12,14 +12,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from app.jobs import JobKind
-from ingest import STORAGE_ERRORS, DatabaseClosed, EmbedderUnavailable, IngestError
+from app.replicas import ONE_PROCESS, Replicas
+from ingest import STORAGE_ERRORS, DatabaseClosed, EmbedderUnavailable, IngestError, LeaseLost
 
 _log = logging.getLogger("lorebase.jobs")
 Lane = Literal["reading", "embedding"]
 _READERS = 2
+_QUEUE: Final = "documents"
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 60.0
 _SUSPECT_DELAY_SECONDS = 0.2
@@ -66,6 +68,15 @@ class JobOwner(Protocol):
     def settle(self) -> bool:
         """Note that no work is left; False when there is some after all."""
 
+    def is_idle(self) -> bool:
+        """Whether nothing is to be done here, though the tenant has work elsewhere: then there is nothing to settle."""
+
+    def leave(self) -> None:
+        """Note that this process does no more in order: what it had begun is not to blame."""
+
+    def lose(self) -> None:
+        """Forget what was begun: another process goes on with it."""
+
 
 class JobWorker:
     """The threads that do the jobs of all tenants.
@@ -73,10 +84,17 @@ class JobWorker:
     Args:
         open_owner: the owner of a tenant's jobs, None when the tenant is gone.
         readers: how many tenants' files may be read at the same time.
+        replicas: the processes that share the work: each tenant's is one's at a time.
     """
 
-    def __init__(self, open_owner: Callable[[str], JobOwner | None], readers: int = _READERS) -> None:
+    def __init__(
+        self,
+        open_owner: Callable[[str], JobOwner | None],
+        readers: int = _READERS,
+        replicas: Replicas = ONE_PROCESS,
+    ) -> None:
         self._open_owner = open_owner
+        self._replicas = replicas
         self._change = threading.Condition()
         self._due: dict[Lane, dict[str, float]] = {"reading": {}, "embedding": {}}  # when, on the monotonic clock
         self._busy: dict[str, bool] = {}  # under work → woken meanwhile
@@ -149,11 +167,37 @@ class JobWorker:
             self._change.notify_all()
 
     def _turn(self, tenant_id: str, lane: Lane) -> tuple[Lane, float] | None:
-        """Do one step for a tenant; where and when it goes on."""
+        """Do one step for a tenant, where its work is this process's; where and when it goes on."""
         owner = self._open_owner(tenant_id)
-        step = owner.next_step() if owner is not None else None
-        if owner is None or step is None:
-            return None if owner is None or owner.settle() else (lane, 0.0)
+        if owner is None:
+            return None
+        held = self._replicas.holds(tenant_id, _QUEUE)
+        if not held and self._replicas.id is not None and owner.is_idle():
+            return None
+        if not self._replicas.take(tenant_id, _QUEUE):  # looked for again, by all processes, once it is nobody's
+            owner.lose()
+            return None
+        try:
+            with self._replicas.only_while_held(tenant_id, _QUEUE):
+                following = self._step(tenant_id, lane, owner)
+                handed_over = self._may_hand_over()
+                if handed_over:
+                    owner.leave()
+        except LeaseLost:
+            owner.lose()
+            raise
+        if following is None or handed_over:
+            self._replicas.give_back(tenant_id, _QUEUE)
+        return following
+
+    def _may_hand_over(self) -> bool:
+        """Whether other processes could go on with a tenant while others' turns come here."""
+        return self._replicas.are_others() and any(self._due.values())
+
+    def _step(self, tenant_id: str, lane: Lane, owner: JobOwner) -> tuple[Lane, float] | None:
+        step = owner.next_step()
+        if step is None:
+            return None if owner.settle() else (lane, 0.0)
         if step.lane != lane:
             return step.lane, 0.0
         if not step.suspect:

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -177,9 +178,9 @@ class JobStore:
         items = [JobItem(r["document_id"], r["bytes"], r["attempts"]) for r in rows if r["job_id"] == job_id]
         return job_id, rows[0]["kind"], items
 
-    def pending(self) -> int:
-        """Documents that wait in unfinished jobs."""
-        with self._database.read() as connection:
+    def pending(self, within: Connection | None = None) -> int:
+        """Documents that wait in unfinished jobs; as the caller's transaction sees it, where one is given."""
+        with nullcontext(within) if within is not None else self._database.read() as connection:
             row = connection.execute(
                 """
                 SELECT count(*) AS n FROM jobs JOIN job_documents ON job_id = id
@@ -233,9 +234,9 @@ class JobStore:
             if left is None:
                 _end(connection, job_id, "failed" if error else "succeeded", error)
 
-    def has_unfinished(self) -> bool:
-        """Whether any job is to be done yet."""
-        with self._database.read() as connection:
+    def has_unfinished(self, within: Connection | None = None) -> bool:
+        """Whether any job is to be done yet; as the caller's transaction sees it, where one is given."""
+        with nullcontext(within) if within is not None else self._database.read() as connection:
             row = connection.execute("SELECT 1 FROM jobs WHERE state IN ('queued', 'running') LIMIT 1").fetchone()
         return row is not None
 

@@ -55,11 +55,18 @@ class TenantLimits:
     def __init__(self, database: Database, defaults: Limits) -> None:
         self._database = database
         self._defaults = defaults
-        with database.read() as connection:
-            rows = connection.execute("SELECT id, limits FROM tenants WHERE limits <> '{}'").fetchall()
-        self._overrides: dict[str, dict[Quota, Override]] = {row["id"]: json.loads(row["limits"]) for row in rows}
-        self._limits = {tenant_id: _overridden(defaults, own) for tenant_id, own in self._overrides.items()}
         self._lock = threading.Lock()
+        self._overrides: dict[str, dict[Quota, Override]] = {}
+        self._limits: dict[str, Limits] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over what another process has set."""
+        with self._lock:
+            with self._database.read() as connection:
+                rows = connection.execute("SELECT id, limits FROM tenants WHERE limits <> '{}'").fetchall()
+            self._overrides = {row["id"]: json.loads(row["limits"]) for row in rows}
+            self._limits = {tenant_id: _overridden(self._defaults, own) for tenant_id, own in self._overrides.items()}
 
     def of(self, tenant_id: str) -> Limits:
         """What holds for a tenant now."""
@@ -72,9 +79,9 @@ class TenantLimits:
     def change(self, tenant_id: str, changes: Mapping[Quota, Override | None]) -> Limits:
         """Set limits of one tenant, from now on; None lets the default hold again. The limits that hold now."""
         with self._lock, self._database.write() as connection:
-            own = {
-                quota: value for quota, value in {**self.overrides(tenant_id), **changes}.items() if value is not None
-            }
+            row = connection.execute("SELECT limits FROM tenants WHERE id = ?", (tenant_id,)).fetchone()
+            before: Mapping[Quota, Override] = json.loads(row["limits"]) if row else {}
+            own = {quota: value for quota, value in {**before, **changes}.items() if value is not None}
             connection.execute("UPDATE tenants SET limits = ? WHERE id = ?", (json.dumps(own), tenant_id))
             self._overrides[tenant_id] = own
             self._limits[tenant_id] = _overridden(self._defaults, own)

@@ -23,14 +23,13 @@ from app.registry_rows import stored_state, write_state
 from app.storage import (
     BELONGS_TO,
     TENANT_MIGRATIONS,
-    DatabaseInUse,
     StorageMismatch,
     belong_together,
     open_in_folder,
     open_server,
 )
 from app.tenants import CENTRAL_MIGRATIONS
-from ingest import Connection, Database, SqliteDatabase
+from ingest import Connection, Database, DatabaseInUse, SqliteDatabase
 from ingest.keyword_index import index_copied
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def _claimed(url: str) -> PostgresServer:
     server = open_server(url)
     if not server.claim():
         server.close()
-        raise DatabaseInUse("A Lorebase process serves this database. Stop it first.")
+        raise DatabaseInUse("A Lorebase process serves this database. Stop all that do first.")
     return server
 
 

@@ -17,8 +17,9 @@ from app.logs import configure_logs
 from app.main import create_app
 from app.service import DataFolderInUse, Service
 from app.settings import Settings
-from app.storage import DatabaseInUse, StorageMismatch
+from app.storage import StorageMismatch
 from app.tracing import TracingUnavailable
+from ingest import DatabaseInUse
 
 _GLANCE_SECONDS = 0.05
 _QUIET_GLANCES = 4  # in a row without a new connection or request, before the port is closed

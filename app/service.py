@@ -12,14 +12,14 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from adapters import AdapterVersion, Engine
+from adapters import AdapterRef, AdapterVersion, Engine
 from adapters.errors import AdapterError
 from app.audit import AuditEntry
 from app.background_writer import BackgroundWriter
@@ -38,10 +38,10 @@ from app.limits import Allowance, Limits, RequestRates, seconds_left_today
 from app.metrics import Metrics
 from app.page_images import PageImages
 from app.preference_build import PreferenceBuilds
+from app.replicas import Changed, Queue
 from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
 from app.storage import FolderStorage, Storage, open_storage
 from app.task_worker import TaskWorker
-from app.tenant_folders import TenantFolders
 from app.tenants import TenantDirectory
 from app.tracing import Tracing
 from app.training_jobs import Trainings
@@ -105,15 +105,22 @@ class Service:
         self.tracing = Tracing(settings.otlp_endpoint, version("lorebase")) if settings.otlp_endpoint else None
         settings.data.mkdir(parents=True, exist_ok=True)
         self._resources = ExitStack()
-        self._resources.enter_context(lock_data_folder(settings.data))
+        url = settings.database_url.get_secret_value() if settings.database_url else None
+        self._resources.enter_context(lock_data_folder(settings.data, shared=url is not None))
         self.draining = threading.Event()
         sweep_staging(settings.data)
-        url = settings.database_url.get_secret_value() if settings.database_url else None
         self._storage = open_storage(settings.data, url)
+        self._replicas = self._storage.replicas
         self._backing_up = threading.Lock()
         self._usage_writer = BackgroundWriter("usage-writer", 1.0)
-        self.directory = TenantDirectory(self._storage.central, _default_limits(settings), self._usage_writer.wake)
-        self.new_keys = first_keys(self.directory, settings)
+        self.directory = TenantDirectory(
+            self._storage.central,
+            _default_limits(settings),
+            self._usage_writer.wake,
+            beside_rows=self._storage.is_remote,
+        )
+        with self._storage.starting():
+            self.new_keys = first_keys(self.directory, settings)
         self.engine = _engine_of(settings)
         self.metrics = Metrics(self.engine, lambda: self.readiness()[0])
         self._embedder = embedder_of(settings)
@@ -133,16 +140,17 @@ class Service:
         self.turns = Turns(_at_once(settings))
         self._background = ThreadPoolExecutor(1, thread_name_prefix="index-builder")
         self._backlog = Backlog(settings.max_pending_total)
-        self.worker = JobWorker(self._ingestion)
+        self.worker = JobWorker(self._ingestion, replicas=self._replicas)
         self._answer_writer = BackgroundWriter("answer-writer", 0.2)
         self.rates = RequestRates()
         self._shadow = ShadowRunner(self.engine)
         self.workspaces = Workspaces(
-            TenantFolders(settings.data / "tenants", self._forget_removed),
+            settings.data / "tenants",
             self.directory,
             self._open_workspace,
             settings.index_memory_mb * 1024**2,
             most_open=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_OF_A_TENANT,
+            erase=self._storage.erase_tenant,
             registry_state=self._storage.registry_state,
         )
         self.workspaces.sweep()
@@ -156,9 +164,16 @@ class Service:
                 {"train": self.trainings.run, "build_dataset": builds.run, "judge_answers": preferences.run},
                 settings.training_jobs,
                 self.worker.wake,
+                "tasks",
+                self._replicas,
             ),
             TaskWorker(
-                self.workspaces.get, {"evaluate": evaluations.run, "gate": evaluations.run}, 1, self.worker.wake
+                self.workspaces.get,
+                {"evaluate": evaluations.run, "gate": evaluations.run},
+                1,
+                self.worker.wake,
+                "evaluations",
+                self._replicas,
             ),
         ]
         self._loaded = threading.Event()
@@ -167,6 +182,7 @@ class Service:
 
     def start(self) -> None:
         """Begin loading the models in the background, and to work once they are there."""
+        self._replicas.start(self._changed, self._wake)
         self._loader.start()
 
     def stop(self) -> None:
@@ -230,6 +246,48 @@ class Service:
         for task_worker in self._task_workers:
             task_worker.start()
 
+    def _wake(self, queue: Queue, tenant_id: str) -> None:
+        """Something waits that no process does."""
+        if queue == "documents":
+            self.worker.wake(tenant_id)
+        else:
+            self.wake_tasks(tenant_id)
+
+    def _changed(self, what: Changed, tenant_id: str) -> None:
+        """Take over what another process has changed, or perhaps this one."""
+        if what in ("tenants", "everything"):
+            self.directory.limits.refresh()
+        for workspace in self.workspaces.opened():
+            if what != "everything" and workspace.tenant_id != tenant_id:
+                continue
+            if what in ("tenants", "everything") and self.directory.tenant(workspace.tenant_id) is None:
+                self._forget(workspace)
+                continue
+            if what in ("policy", "everything"):
+                workspace.policy.refresh()
+            if what in ("adapter_registry", "everything"):
+                self._follow_registry(workspace)
+
+    def _forget(self, workspace: Workspace) -> None:
+        """Another process has removed a tenant."""
+        self.workspaces.drop(workspace.tenant_id)
+        for ref in workspace.adapters.refs():
+            self.engine.unload(ref)
+        self._backlog.forget(workspace.tenant_id)
+        self.rates.forget(workspace.tenant_id)
+
+    def _follow_registry(self, workspace: Workspace) -> None:
+        """Let the engine hold what a registry says that another process has changed."""
+        refs, pinned = set(workspace.adapters.refs()), set(workspace.adapters.pinned())
+        if not workspace.adapters.refresh():
+            return
+        for ref in refs - set(workspace.adapters.refs()):
+            self.engine.unload(ref)
+        now = set(workspace.adapters.pinned())
+        for ref in pinned - now:
+            self.engine.unpin(ref)
+        self._pin(now - pinned)
+
     def wake_tasks(self, tenant_id: str) -> None:
         """A tenant has a task to be done."""
         for task_worker in self._task_workers:
@@ -242,7 +300,10 @@ class Service:
 
     def _pin_adapters(self) -> None:
         """Bring what is pinned back into memory. After a smaller budget was set, what no longer fits stays on disk."""
-        for ref in self.workspaces.pinned():
+        self._pin(self.workspaces.pinned())
+
+    def _pin(self, refs: Iterable[AdapterRef]) -> None:
+        for ref in refs:
             try:
                 self.engine.pin(ref)
             except AdapterError as error:
@@ -261,22 +322,22 @@ class Service:
         for ref in workspace.adapters.refs() if workspace is not None else ():
             self.engine.unload(ref)
         removed = self.workspaces.remove(tenant_id)
+        if removed:
+            self._forget_removed()
         self._backlog.forget(tenant_id)
         self.rates.forget(tenant_id)
         return removed
 
-    def _forget_removed(self, tenant_id: str) -> bool:
-        """Leave no byte of a removed tenant in databases and the keys' file; whether it is done."""
+    def _forget_removed(self) -> None:
+        """Leave no byte of removed tenants in the keys' file and the central database."""
+        drop_unknown(self.settings.data, self.directory.keys)
         try:
-            self._storage.erase_tenant(tenant_id)
-            drop_unknown(self.settings.data, self.directory.keys)
             for _ in range(_FORGET_TRIES):
                 if self._storage.central.forget_deleted():
-                    return True
+                    return
                 time.sleep(0.05)
-        except (*STORAGE_ERRORS, IngestError) as error:
-            _log.warning("something is left of a removed tenant until the next start: %s", error)
-        return False
+        except STORAGE_ERRORS as error:
+            _log.warning("the names of removed tenants are in the central database yet: %s", error)
 
     async def allowances(self, tenant_id: str, spends_tokens: bool) -> Sequence[Allowance]:
         """How a tenant stands in its rates and budgets, after one more request; free where it has none."""
@@ -356,7 +417,15 @@ class Service:
             folder,
             lambda database: Corpus(database, self._embedder, split, complete, index, self._reranker),
             lambda database, corpus: Ingestion(
-                tenant_id, database, corpus, self.directory, self._backlog, self._parser, self.worker.stopping, limits
+                tenant_id,
+                database,
+                corpus,
+                self.directory,
+                self._backlog,
+                self._parser,
+                self.worker.stopping,
+                limits,
+                self._replicas,
             ),
             limits=limits,
             resized=resized,
@@ -469,15 +538,15 @@ def _reranker_of(settings: Settings) -> Reranker | None:
 
 
 @contextmanager
-def lock_data_folder(data: Path) -> Iterator[None]:
-    """Keep every other process out of a data folder.
+def lock_data_folder(data: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keep every other process out of a data folder, or with ``shared`` those that do not share it.
 
     Raises:
         DataFolderInUse: another process holds it.
     """
     handle = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
         raise DataFolderInUse(

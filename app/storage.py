@@ -12,12 +12,15 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from adapters import FileState, RegistryState
 from app.audit import AUDIT_MIGRATIONS
 from app.backup import DATABASE
+from app.database_replicas import DatabaseReplicas
 from app.datasets import DATASET_MIGRATIONS
 from app.idempotency import IDEMPOTENCY_MIGRATIONS
 from app.jobs import JOB_MIGRATIONS
@@ -29,6 +32,7 @@ from app.life.policy import POLICY_MIGRATIONS
 from app.life.trials import TRIAL_MIGRATIONS
 from app.postgres_schema import CENTRAL_TABLES, TENANT_TABLES
 from app.registry_rows import RowState
+from app.replicas import ONE_PROCESS, Replicas
 from app.tasks import TASK_MIGRATIONS
 from app.templates import TEMPLATE_MIGRATIONS
 from app.tenants import CENTRAL_MIGRATIONS
@@ -37,6 +41,7 @@ from ingest import (
     DOCUMENT_MIGRATIONS,
     DamagedData,
     Database,
+    DatabaseInUse,
     IngestError,
     Migration,
     SqliteDatabase,
@@ -74,19 +79,21 @@ class StorageMismatch(Exception):
     """The data folder and the database do not belong together; the message says what to do."""
 
 
-class DatabaseInUse(Exception):
-    """Another process serves this database."""
-
-
 class Storage(Protocol):
     """The databases of a service."""
 
     is_remote: bool
     """Whether asking it may take long, so that it is asked in a thread."""
 
+    replicas: Replicas
+    """The processes that serve these rows."""
+
     @property
     def central(self) -> Database:
         """Tenants, keys and limits."""
+
+    def starting(self) -> AbstractContextManager[None]:
+        """A block that one process on these rows is in at a time."""
 
     @property
     def kind(self) -> str:
@@ -131,6 +138,11 @@ class FolderStorage:
                 "would be taken for left-overs and deleted: bring it back, or restore a backup to a new folder."
             )
         self.central = SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)
+        self.replicas: Replicas = ONE_PROCESS
+
+    def starting(self) -> AbstractContextManager[None]:
+        """See `Storage`."""
+        return nullcontext()
 
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
         """See `Storage`. Raises DamagedData when the database there is of another tenant."""
@@ -152,28 +164,46 @@ class FolderStorage:
 
 
 class PostgresStorage:
-    """All rows in one PostgreSQL database, which no other process serves.
+    """All rows in one PostgreSQL database, which any number of processes serve.
+
+    Args:
+        alone: have the database for this process only.
 
     Raises:
         StorageMismatch: the folder has rows of its own, or belongs to another database.
-        DatabaseInUse, DatabaseUnavailable, UnsuitableDatabase, IncompatibleDatabase
+        DatabaseInUse: others serve it, and it is wanted alone or its tables are of an older version; or another process
+            has it alone.
+        DatabaseUnavailable, UnsuitableDatabase, IncompatibleDatabase
     """
 
     is_remote = True
 
-    def __init__(self, url: str, data: Path) -> None:
+    def __init__(self, url: str, data: Path, *, alone: bool = False) -> None:
         self._server = open_server(url)
         self.central = self._server.database(None)
         try:
-            self._claim()
-            belong_together(data, self.central)
+            self.replicas = self._alone() if alone else self._among_others()
         except BaseException:
             self._server.close()
             raise
+        try:
+            with self.starting():
+                belong_together(data, self.central)
+        except BaseException:
+            self.close()
+            raise
 
-    def _claim(self) -> None:
+    def _alone(self) -> Replicas:
         if not self._server.claim(_CLAIM_SECONDS):
-            raise DatabaseInUse("Another Lorebase process serves this database. Stop it first.")
+            raise DatabaseInUse("A Lorebase process serves this database. Stop all that do first.")
+        return ONE_PROCESS
+
+    def _among_others(self) -> Replicas:
+        return DatabaseReplicas(self._server, version("lorebase"), _CLAIM_SECONDS)
+
+    def starting(self) -> AbstractContextManager[None]:
+        """See `Storage`."""
+        return self._server.starting()
 
     @property
     def kind(self) -> str:
@@ -181,8 +211,8 @@ class PostgresStorage:
         return f"PostgreSQL {self._server.version}"
 
     def open_tenant(self, tenant_id: str, folder: Path) -> Database:
-        """See `Storage`."""
-        return self._server.database(tenant_id)
+        """See `Storage`. Nothing is written for a tenant that is gone, by whichever process it was removed."""
+        return self._server.database(tenant_id, f"EXISTS (SELECT 1 FROM tenants WHERE id = '{tenant_id}')")  # noqa: S608
 
     def registry_state(self, tenant_id: str, folder: Path, database: Database | None = None) -> RegistryState:
         """See `Storage`: a row, which several processes may change."""
@@ -193,17 +223,15 @@ class PostgresStorage:
         self._server.erase(tenant_id)
 
     def failure(self) -> str | None:
-        """See `Storage`. After a restart of the server the database is claimed anew."""
+        """See `Storage`."""
         try:
-            if not self._server.claim():
-                return "Another process serves the database now."
-            with self.central.read() as connection:
-                connection.execute("SELECT 1")
+            self._server.execute("SELECT 1")
         except IngestError as error:
             return str(error)
-        return None
+        return self.replicas.failure()
 
     def close(self) -> None:
+        self.replicas.stop()
         self._server.close()
 
 
@@ -214,9 +242,10 @@ def knows_no_tenant(data: Path) -> bool:
     return is_lost and any(data.glob(f"tenants/*/{DATABASE}"))
 
 
-def open_storage(data: Path, database_url: str | None) -> Storage:
-    """The storage of a data folder; see `FolderStorage` and `PostgresStorage` for what may be wrong."""
-    return FolderStorage(data) if database_url is None else PostgresStorage(database_url, data)
+def open_storage(data: Path, database_url: str | None, *, alone: bool = False) -> Storage:
+    """The storage of a data folder; see `FolderStorage` and `PostgresStorage` for what may be wrong, and for ``alone``,
+    which a folder's own files are always."""
+    return FolderStorage(data) if database_url is None else PostgresStorage(database_url, data, alone=alone)
 
 
 def open_server(url: str) -> PostgresServer:

@@ -13,11 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from adapters.errors import AdapterError
 from app.jobs import JobKind
 from app.limits import QuotaExceeded
+from app.replicas import ONE_PROCESS, Queue, Replicas
 from app.tasks import Task, TaskStore
 from app.workspace import Workspace
 from ingest import DatabaseClosed, IngestError
@@ -47,11 +49,17 @@ class Control:
     job_id: str
     stopping: threading.Event
     is_running: Callable[[str], bool]
+    is_ours: Callable[[], bool] = lambda: True
     _checked: float = 0.0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the task, when it is interrupted, goes on after the next start or in another process."""
+        return self.stopping.is_set() or not self.is_ours()
 
     def check(self) -> None:
         """Raise Interrupted when the task is not to go on. Cheap: call it often."""
-        if self.stopping.is_set():
+        if self.goes_on:
             raise Interrupted
         if time.monotonic() - self._checked > _CHECK_SECONDS:
             self._checked = time.monotonic()
@@ -77,6 +85,8 @@ class TaskWorker:
         functions: what does a task, by its kind.
         threads: how many tasks are done at once.
         ended: called with a tenant's id when a task of it has ended.
+        queue: what these tasks are among the work that processes share.
+        replicas: the processes that share it.
     """
 
     def __init__(
@@ -85,10 +95,14 @@ class TaskWorker:
         functions: Mapping[JobKind, TaskFunction],
         threads: int,
         ended: Callable[[str], None],
+        queue: Queue = "tasks",
+        replicas: Replicas = ONE_PROCESS,
     ) -> None:
         self._open_workspace = open_workspace
         self._functions = functions
         self._ended = ended
+        self._queue = queue
+        self._replicas = replicas
         self._change = threading.Condition()
         self._due: deque[str] = deque()
         self._busy: set[str] = set()
@@ -147,18 +161,26 @@ class TaskWorker:
         """Do one task of a tenant; whether there may be more."""
         workspace = self._open_workspace(tenant_id)
         task = workspace.tasks.next(self._functions) if workspace is not None else None
-        if workspace is None or task is None:
+        if workspace is None or task is None or not self._replicas.take(tenant_id, self._queue):
             return False
-        if task.attempts >= _CRASHES:
-            workspace.tasks.fail(task.job_id, _CRASH_REASON)
-            return True
-        self._do(workspace, task)
+        try:
+            with self._replicas.only_while_held(tenant_id, self._queue):
+                task = workspace.tasks.next(self._functions)  # another process may just have done that one
+                if task is None:
+                    return False
+                if task.attempts >= _CRASHES:
+                    workspace.tasks.fail(task.job_id, _CRASH_REASON)
+                else:
+                    self._do(workspace, task)
+        finally:
+            self._replicas.give_back(tenant_id, self._queue)
         return True
 
     def _do(self, workspace: Workspace, task: Task) -> None:
         store, began = workspace.tasks, time.monotonic()
         extra = {"tenant": workspace.tenant_id, "job": task.job_id}
-        control = Control(store, task.job_id, self.stopping, workspace.jobs.is_running)
+        is_ours = partial(self._replicas.holds, workspace.tenant_id, self._queue)
+        control = Control(store, task.job_id, self.stopping, workspace.jobs.is_running, is_ours)
         store.begin(task.job_id)
         try:
             store.succeed(task.job_id, self._functions[task.kind](workspace, task, control))

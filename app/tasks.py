@@ -83,10 +83,12 @@ class TaskStore:
     """The tasks of one tenant.
 
     Args:
-        adding: entered while a job is added, so that a restart opens this tenant.
+        adding: a write transaction that adds jobs, so that a restart opens this tenant.
     """
 
-    def __init__(self, database: Database, jobs: JobStore, adding: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, database: Database, jobs: JobStore, adding: Callable[[], AbstractContextManager[Connection]]
+    ) -> None:
         self._database = database
         self._jobs = jobs
         self._adding = adding
@@ -107,7 +109,7 @@ class TaskStore:
         Args:
             also: writes what belongs to it in the same transaction, given the job's id.
         """
-        with self._adding(), self._database.write() as connection:
+        with self._adding() as connection:
             waiting = connection.execute(
                 "SELECT count(*) FROM tasks JOIN jobs ON id = job_id "
                 "WHERE state IN ('queued', 'running') AND tasks.kind = ?",

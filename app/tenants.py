@@ -6,11 +6,12 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from app.keys import KEY_COLUMNS, LAST_USE_COLUMN, KeyStore, insert_key, new_key
 from app.limits import LIMITS_COLUMN, Limits, TenantLimits
-from ingest import Database
+from ingest import Connection, Database
 
 CENTRAL_MIGRATIONS = {
     "central": [
@@ -54,12 +55,19 @@ class TenantDirectory:
     Args:
         limits: of tenants for which nothing else was set.
         wake: told when the keys have something to write.
+        beside_rows: whether the tenants' own rows lie in the same database, so that one transaction writes both.
     """
 
     def __init__(
-        self, database: Database, limits: Limits = NO_LIMITS, wake: Callable[[KeyStore], None] = lambda _: None
+        self,
+        database: Database,
+        limits: Limits = NO_LIMITS,
+        wake: Callable[[KeyStore], None] = lambda _: None,
+        *,
+        beside_rows: bool = False,
     ) -> None:
         self._database = database
+        self.beside_rows = beside_rows
         self.keys = KeyStore(database, wake)
         self.limits = TenantLimits(database, limits)
 
@@ -95,13 +103,15 @@ class TenantDirectory:
         self.limits.forget(tenant_id)
         return removed
 
-    def mark_unfinished(self, tenant_id: str) -> None:
-        """Note that a tenant has jobs to do, so that a restart opens it."""
-        with self._database.write() as connection:
+    def mark_unfinished(self, tenant_id: str, within: Connection | None = None) -> None:
+        """Note that a tenant has jobs to do, so that a restart, or another process, opens it; inside the tenant's own
+        transaction where that can be."""
+        with nullcontext(within) if within is not None else self._database.write() as connection:
             connection.execute("INSERT INTO unfinished (tenant_id) VALUES (?) ON CONFLICT DO NOTHING", (tenant_id,))
 
-    def mark_finished(self, tenant_id: str) -> None:
-        with self._database.write() as connection:
+    def mark_finished(self, tenant_id: str, within: Connection | None = None) -> None:
+        """Note that a tenant has no jobs to do."""
+        with nullcontext(within) if within is not None else self._database.write() as connection:
             connection.execute("DELETE FROM unfinished WHERE tenant_id = ?", (tenant_id,))
 
     def close(self) -> None:

@@ -162,7 +162,7 @@ class Trainings:
         try:
             made = self._made(workspace, task, control, folder)
         except Interrupted:
-            leave = control.stopping.is_set()
+            leave = control.goes_on
             raise
         finally:
             if not leave:

@@ -15,6 +15,8 @@ IngestError
 ├── RerankerUnavailable    reranking was asked for, and there is no reranker or it cannot be loaded
 ├── IndexMismatch          the stored vectors were made by another embedder
 ├── DatabaseClosed         the database was closed while it was asked: its tenant is gone, or the service stops
+│   └── LeaseLost          what was to be written is another process's work by now
+├── DatabaseInUse          other processes serve the database, or one has it for itself
 ├── DatabaseUnavailable    the database server cannot be reached now
 ├── DatabaseFull           the database server has no room left
 ├── UnsuitableDatabase     a database server or its role cannot be used
@@ -94,6 +96,14 @@ class IndexMismatch(IngestError):
 
 class DatabaseClosed(IngestError):
     """The database was closed while it was asked: its owner is gone, or the process ends."""
+
+
+class LeaseLost(DatabaseClosed):
+    """Another process does this work by now: nothing was written, and nothing is to be written for it here."""
+
+
+class DatabaseInUse(IngestError):
+    """Other processes serve the database, or one has it for itself; the message says what to do."""
 
 
 class DatabaseUnavailable(IngestError):

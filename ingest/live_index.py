@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest import index_changes
 from ingest import vector_store as store
-from ingest.database import STORAGE_ERRORS, Database
+from ingest.database import STORAGE_ERRORS, Connection, Database
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import DamagedData, DatabaseClosed, IndexMismatch
 from ingest.inverted_lists import InvertedLists, ListsFileUnusable, lists_for
@@ -77,6 +78,7 @@ class LiveIndex:
         self._lock = threading.Lock()  # loading, publishing, releasing; never held while waiting for the writer
         self._index: VectorIndex | None = None
         self._switches = 0  # odd while content is replaced
+        self._followed = 0  # how far the log of changes, which other processes write too, is in the index
         self._scheduling = threading.Lock()
         self._tending = False
         self._work: Future[None] | None = None
@@ -158,6 +160,57 @@ class LiveIndex:
         if index is not None:
             self._attend(index)
 
+    @property
+    def followed(self) -> int:
+        """The number of the last change, by whichever process, that the index knows."""
+        return self._followed
+
+    def follow(self, latest: int) -> None:
+        """Take over what other processes have changed up to a number of the log. An index that is not loaded will be
+        as new as that.
+
+        Raises:
+            DatabaseClosed, DatabaseUnavailable
+        """
+        if self._index is None or latest <= self._followed:
+            return
+        with self._lock:
+            index = self._index
+            if index is None or latest <= self._followed:
+                return
+            before = index.bytes
+            with self._database.read() as connection:
+                reached = index_changes.latest(connection).change
+                if not self._taken_over(connection, index):
+                    self._index = None  # the next search reads all vectors
+                    return
+            self._followed = reached
+        self._attend(index)
+        if index.bytes != before:
+            self._options.on_resize()
+
+    def _taken_over(self, connection: Connection, index: VectorIndex) -> bool:
+        """Bring what was changed into the index; false when that is not known, or a vector is damaged."""
+        changed = index_changes.documents_since(connection, self._followed)
+        if changed is None:
+            return False
+        stored = index_changes.numbers_of(connection, changed)
+        for document_id in changed:
+            span = stored.get(document_id)
+            if span == index.numbers_of(document_id):  # this process did it
+                continue
+            vectors = None if span is None else index_changes.vectors_between(connection, *span, self._dimension)
+            if span is not None and vectors is None:
+                return False
+            index.remove(document_id)
+            if vectors is not None:
+                index.add(document_id, *vectors)
+        return True
+
+    @property
+    def _dimension(self) -> int:
+        return self._embedder.dimension
+
     def release(self) -> None:
         """Free the memory; the next search loads the index again."""
         with self._lock:
@@ -189,9 +242,11 @@ class LiveIndex:
                     stored = store.embedder_of_vectors(connection)
                     if stored is not None and stored != self._embedder.fingerprint:
                         raise IndexMismatch(MISMATCH)
-                    found = store.all_vectors(connection, self._embedder.dimension, _SPARE)
+                    found = store.all_vectors(connection, self._dimension, _SPARE)
+                    followed = index_changes.latest(connection).change
                 if not found.damaged:
-                    index = self._index = VectorIndex(self._embedder.dimension, found)
+                    self._followed = followed
+                    index = self._index = VectorIndex(self._dimension, found)
                     break
             self._mend(found.damaged)
         else:

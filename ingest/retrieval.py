@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest import document_store as store
-from ingest import keyword_index, vector_store
+from ingest import index_changes, keyword_index, vector_store
 from ingest.database import Connection, Database
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import RerankerUnavailable
@@ -106,6 +106,8 @@ class Retriever:
         vector = None if options.mode == "keyword" else self._queries.vector(query)
         with self._database.read() as connection:
             documents = store.matching(connection, predicate, collection)
+            changed = index_changes.latest(connection).change
+        self._nearest.follow(changed)
         candidates = max(top_k, options.candidates)
         found = self._first_stage(_Query(query, vector, documents, options), candidates)
         if reranker is not None:
@@ -130,12 +132,16 @@ class Retriever:
         """The best ``count`` passages by the fused score, or by the one search that is asked for."""
         wanted = max(count, _FIRST_STAGE)
         while True:
-            switches = self._nearest.switches()
+            switches, followed = self._nearest.switches(), self._nearest.followed
             dense: tuple[list[int], list[float]] = ([], [])
             if query.vector is not None:
                 dense = self._nearest.search(query.vector, wanted, query.documents)
             with self._database.read() as connection:
+                changed = index_changes.latest(connection)
                 found = self._joined(connection, query, dense, wanted)
+            if changed.replacement > followed and query.vector is not None:
+                self._nearest.follow(changed.change)
+                continue
             if switches != self._nearest.switches():
                 continue  # content was replaced in between: what was found may be neither the old nor the new
             if len(found) >= count or len(dense[0]) < wanted:

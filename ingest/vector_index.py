@@ -126,6 +126,14 @@ class VectorIndex:
             self._now = replace(now, dead=now.dead + len(rows))
             self._close_up()
 
+    def numbers_of(self, document_id: str) -> tuple[int, int] | None:
+        """The first and last number of a document's chunks; None when it is not here, or has none."""
+        with self._changing:
+            rows = self._now.documents.get(document_id)
+            if not rows:
+                return None
+            return int(self._now.numbers[rows.start]), int(self._now.numbers[rows.stop - 1])
+
     def search(
         self, vector: Vectors, count: int, documents: Iterable[str] | None = None
     ) -> tuple[list[int], list[float]]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ingest.checksums import check_chunk, of_vector
 from ingest.database import Connection, is_sqlite, plain_rows
 
-_VECTOR_TYPE = np.dtype("<f4")
+VECTOR_TYPE = np.dtype("<f4")
+"""As vectors are stored."""
 _EMBEDDER = "embedder"
 _LISTS = "lists"
 _ROWS_AT_ONCE = 2048
@@ -48,11 +49,11 @@ def all_vectors(connection: Connection, dimension: int, spare: float = 0.0) -> S
     total = int(connection.execute("SELECT count(*) FROM vectors").fetchone()[0])
     capacity = int(total * (1 + spare))
     numbers = np.empty(capacity, dtype=np.int64)
-    vectors = np.empty((capacity, dimension), dtype=_VECTOR_TYPE)
+    vectors = np.empty((capacity, dimension), dtype=VECTOR_TYPE)
     cursor = plain_rows(connection, "SELECT chunk, vector, sum FROM vectors ORDER BY chunk")
     row = 0
     damaged: list[int] = []
-    nothing = bytes(dimension * _VECTOR_TYPE.itemsize)
+    nothing = bytes(dimension * VECTOR_TYPE.itemsize)
     while rows := cursor.fetchmany(_ROWS_AT_ONCE):
         found, blobs, sums = zip(*rows, strict=True)
         damaged += [
@@ -62,7 +63,7 @@ def all_vectors(connection: Connection, dimension: int, spare: float = 0.0) -> S
         ]
         whole = (blob if len(blob) == len(nothing) else nothing for blob in blobs)
         numbers[row : row + len(rows)] = found
-        vectors[row : row + len(rows)] = np.frombuffer(b"".join(whole), _VECTOR_TYPE).reshape(len(rows), dimension)
+        vectors[row : row + len(rows)] = np.frombuffer(b"".join(whole), VECTOR_TYPE).reshape(len(rows), dimension)
         row += len(rows)
     # A document's chunks are numbered in one transaction, so no other's lie between them.
     spans = plain_rows(
@@ -82,7 +83,7 @@ def vectors_of(connection: Connection, numbers: Sequence[int], dimension: int) -
         "SELECT chunk, vector FROM vectors WHERE chunk IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
         (json.dumps(list(numbers)),),
     ).fetchall()
-    stacked = np.frombuffer(b"".join(row["vector"] for row in rows), dtype=_VECTOR_TYPE)
+    stacked = np.frombuffer(b"".join(row["vector"] for row in rows), dtype=VECTOR_TYPE)
     return [row["chunk"] for row in rows], stacked.reshape(len(rows), dimension)
 
 
@@ -101,7 +102,7 @@ def vectors_at(connection: Connection, found: Sequence[tuple[str, int]]) -> dict
             f"WHERE (document_id, position) IN (VALUES {', '.join(['(?, ?)'] * len(found))})",
             [value for each in found for value in each],
         )
-    return {(row["document_id"], row["position"]): np.frombuffer(row["vector"], dtype=_VECTOR_TYPE) for row in rows}
+    return {(row["document_id"], row["position"]): np.frombuffer(row["vector"], dtype=VECTOR_TYPE) for row in rows}
 
 
 def embedder_of_vectors(connection: Connection) -> str | None:
@@ -163,5 +164,5 @@ def damaged_inputs(connection: Connection, numbers: Sequence[int]) -> list[tuple
 
 def mend_vector(connection: Connection, number: int, vector: NDArray[np.float32]) -> None:
     """Store the vector of a chunk anew, float32 ``[dimension]``."""
-    stored = vector.astype(_VECTOR_TYPE).tobytes()
+    stored = vector.astype(VECTOR_TYPE).tobytes()
     connection.execute("UPDATE vectors SET vector = ?, sum = ? WHERE chunk = ?", (stored, of_vector(stored), number))

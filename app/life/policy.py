@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from ingest import Database
+from ingest import Connection, Database
 
 OnErasure = Literal["warn", "block", "retrain"]
 POLICY_MIGRATIONS = [
@@ -44,11 +44,12 @@ class PolicyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        with database.read() as connection:
-            row = connection.execute("SELECT body FROM policy").fetchone()
-        stored = json.loads(row["body"]) if row else {}
-        known = {field.name for field in fields(Policy)}
-        self._policy = Policy(**{name: value for name, value in stored.items() if name in known})
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take over what another process has decided."""
+        with self._database.read() as connection:
+            self._policy = _stored(connection)
 
     @property
     def current(self) -> Policy:
@@ -58,10 +59,17 @@ class PolicyStore:
     def change(self, **decisions: Any) -> Policy:
         """Change some decisions, keep the others; the new policy."""
         with self._database.write() as connection:
-            policy = replace(self._policy, **decisions)
+            policy = replace(_stored(connection), **decisions)
             connection.execute(
                 "INSERT INTO policy (one, body) VALUES (1, ?) ON CONFLICT (one) DO UPDATE SET body = excluded.body",
                 (json.dumps(asdict(policy)),),
             )
         self._policy = policy
         return policy
+
+
+def _stored(connection: Connection) -> Policy:
+    row = connection.execute("SELECT body FROM policy").fetchone()
+    stored = json.loads(row["body"]) if row else {}
+    known = {field.name for field in fields(Policy)}
+    return Policy(**{name: value for name, value in stored.items() if name in known})

@@ -230,7 +230,7 @@ async def chunks(
 def _erase(workspace: Workspace, delete: Callable[[], T]) -> T:
     """Delete documents, and do what the policy asks about adapters that were trained on them. A crash in between lets
     the tenant be opened at the next start, and that is done then."""
-    with workspace.ingestion.adding():
+    with workspace.ingestion.opened_after_a_crash():
         deleted = delete()
     if tainted := workspace.erasures.settle():
         note(tainted=", ".join(tainted))

@@ -130,8 +130,8 @@ def _of_task(task: Task) -> dict[str, Any]:
 
 
 def _of_documents(workspace: Workspace, job: Job) -> dict[str, Any]:
-    activity = workspace.ingestion.activity(job)
-    eta = workspace.ingestion.eta_seconds(job)
+    activity = workspace.ingestion.activity.of(job)
+    eta = workspace.ingestion.activity.eta_seconds(job)
     return {
         "progress": Progress(done=job.done, total=job.total),
         "stage": activity.stage if activity else None,

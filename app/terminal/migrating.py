@@ -10,10 +10,11 @@ from app.backup import DATABASE
 from app.migration import KEPT, MigrationFailed, to_folder, to_postgresql
 from app.service import DataFolderInUse, lock_data_folder
 from app.settings import Settings
-from app.storage import DatabaseInUse, StorageMismatch
+from app.storage import StorageMismatch
 from app.terminal.failures import CommandFailed, Unusable, told
 from app.terminal.output import Output
 from app.terminal.session import AsJson
+from ingest import DatabaseInUse
 
 _URL = "postgresql://"
 

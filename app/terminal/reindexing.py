@@ -14,12 +14,12 @@ from rich.progress import Progress
 from app.backup import DATABASE, TENANTS
 from app.service import DataFolderInUse, embedder_of, lock_data_folder
 from app.settings import Settings
-from app.storage import DatabaseInUse, StorageMismatch, open_storage
+from app.storage import StorageMismatch, open_storage
 from app.tenants import Tenant, TenantDirectory
 from app.terminal.failures import CommandFailed, Exit, told
 from app.terminal.output import Output
 from app.terminal.session import AsJson
-from ingest import Database, Embedder, embedder_of_vectors, reembed
+from ingest import Database, DatabaseInUse, Embedder, embedder_of_vectors, reembed
 
 
 def reindex_command(
@@ -49,7 +49,7 @@ def reindex(settings: Settings, output: Output, *, every: bool) -> None:
         )
     done: list[str] = []
     try:
-        with lock_data_folder(settings.data), closing(open_storage(settings.data, url)) as storage:
+        with lock_data_folder(settings.data), closing(open_storage(settings.data, url, alone=True)) as storage:
             tenants = TenantDirectory(storage.central).tenants()
             with output.progress() as progress:
                 for tenant in tenants:

@@ -3,15 +3,19 @@
 The only place that knows psycopg, which is loaded when a server is opened.
 """
 
+from ingest.postgres.conditions import only_while
 from ingest.postgres.database import PostgresDatabase, PostgresMigration, PostgresServer, ServerFacts, connected, look
 from ingest.postgres.schema import DOCUMENT_TABLES
+from ingest.postgres.session import PostgresSession
 
 __all__ = [
     "DOCUMENT_TABLES",
     "PostgresDatabase",
     "PostgresMigration",
     "PostgresServer",
+    "PostgresSession",
     "ServerFacts",
     "connected",
     "look",
+    "only_while",
 ]

@@ -7,27 +7,29 @@ component has applied; knows no table but its own ``schema_version``.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool import ConnectionPool
 
 from ingest.errors import (
-    DamagedData,
     DatabaseClosed,
-    DatabaseFull,
+    DatabaseInUse,
     DatabaseUnavailable,
     IncompatibleDatabase,
+    LeaseLost,
     UnsuitableDatabase,
 )
+from ingest.postgres.conditions import current_lease
 from ingest.postgres.connection import PostgresConnection, PostgresRow, rows_by_name
+from ingest.postgres.problems import told
+from ingest.postgres.session import SERVING, PostgresSession
 
 PostgresMigration: TypeAlias = str
 """A script of statements; it runs as it stands, in a transaction of its own."""
@@ -37,7 +39,7 @@ _MOST_CONNECTIONS = 20
 _WAIT_SECONDS = 3.0  # for a connection
 _POLL_SECONDS = 0.1
 _MIGRATING = 0x6C6F7265  # the key of the lock under which one process at a time migrates
-_SERVING = 0x6C6F7266  # and of the one that a service holds
+_STARTING = 0x6C6F7267  # and of the one under which one process at a time starts
 _SCHEMA_VERSION = "CREATE TABLE IF NOT EXISTS schema_version (component text PRIMARY KEY, version integer NOT NULL)"
 _TENANT_TABLES = """
     SELECT c.relname AS name, c.relforcerowsecurity AS secured FROM pg_class c
@@ -57,10 +59,12 @@ class PostgresServer:
         DatabaseUnavailable: it cannot be reached.
         UnsuitableDatabase: its version, encoding or the role do not do.
         IncompatibleDatabase: it holds a later version of a component than ``migrations`` know.
+        DatabaseInUse: it holds an earlier one, and others serve it.
     """
 
     def __init__(self, url: str, migrations: Mapping[str, Sequence[PostgresMigration]]) -> None:
         self._url = url
+        self._versions = {component: len(scripts) for component, scripts in migrations.items()}
         with self.connected() as connection:
             self.version = _check_server(connection)
             _migrate(connection, migrations)
@@ -78,11 +82,54 @@ class PostgresServer:
         """A connection beside the pool, each statement a transaction of its own."""
         return connected(self._url)
 
-    def database(self, tenant_id: str | None) -> PostgresDatabase:
-        """The rows of a tenant; with None those that are no tenant's."""
+    def database(self, tenant_id: str | None, exists: str = "true") -> PostgresDatabase:
+        """The rows of a tenant; with None those that are no tenant's.
+
+        Args:
+            exists: an expression of SQL; once it is not true nothing more is written.
+        """
         if tenant_id is not None and not _TENANT.fullmatch(tenant_id):
             raise ValueError("a tenant's id is 32 hexadecimal digits")
-        return PostgresDatabase(self, tenant_id)
+        return PostgresDatabase(self, tenant_id, exists)
+
+    def session(self, channel: str) -> PostgresSession:
+        """A connection, not open yet, that shares in serving the database, and listens."""
+        return PostgresSession(self._url, channel)
+
+    def check_versions(self) -> None:
+        """Raise IncompatibleDatabase when the tables are not those that this software knows."""
+        with self.connected() as connection:
+            found = {component: component_version(connection, component) for component in self._versions}
+        if found != self._versions:
+            raise IncompatibleDatabase(
+                "the database was brought to another version of its tables meanwhile: start this process anew, with "
+                "the software that did so"
+            )
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """A block that one process at a time is in."""
+        with self.connected() as connection:
+            connection.execute("SELECT pg_advisory_lock(%s)", (_STARTING,))
+            yield
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[PostgresRow]:
+        """Run one statement, with placeholders ``%s``, in a transaction of its own: one round trip; its rows."""
+        with told():
+            connection = self._pool.getconn()
+            try:
+                for _ in range(_MOST_CONNECTIONS):
+                    try:
+                        cursor = connection.execute(sql.encode(), parameters)
+                        return cursor.fetchall() if cursor.description else []
+                    except psycopg.OperationalError:
+                        if not connection.broken:
+                            raise
+                        self._pool.putconn(connection)
+                        connection = self._pool.getconn()
+                raise DatabaseUnavailable("The database cannot be reached: connections are lost at once.")
+            finally:
+                self._pool.putconn(connection)
 
     def claim(self, seconds: float = 0.0) -> bool:
         """Take the database for this process until it ends or `close` is called; false when another process has it yet
@@ -98,7 +145,7 @@ class PostgresServer:
                 self._claim = psycopg.connect(
                     self._url, autocommit=True, row_factory=rows_by_name, connect_timeout=int(_WAIT_SECONDS)
                 )
-            row = self._claim.execute("SELECT pg_try_advisory_lock(%s)", (_SERVING,)).fetchone()
+            row = self._claim.execute("SELECT pg_try_advisory_lock(%s)", (SERVING,)).fetchone()
             return row is not None and bool(row[0])
 
     def erase(self, tenant_id: str) -> None:
@@ -128,16 +175,19 @@ class PostgresServer:
             self._claim.close()
 
     @contextmanager
-    def begun(self, begin: str) -> Iterator[psycopg.Connection[PostgresRow]]:
+    def begun(
+        self, begin: str, check: Callable[[PostgresRow], None] = lambda _: None
+    ) -> Iterator[psycopg.Connection[PostgresRow]]:
         """A connection in a transaction that ``begin`` begins: committed on leaving, rolled back when an error passes.
 
-        A connection that the server has closed meanwhile is found by its first statement, and another one is taken.
+        ``check`` is told what the last statement of ``begin`` answers. A connection that the server has closed
+        meanwhile is found by its first statement, and another one is taken.
         """
         with told():
             connection = self._pool.getconn()
             for _ in range(_MOST_CONNECTIONS):
                 try:
-                    connection.execute(begin.encode())
+                    cursor = connection.execute(begin.encode())
                     break
                 except psycopg.OperationalError:
                     broken = connection.broken
@@ -146,6 +196,7 @@ class PostgresServer:
                         raise
                     connection = self._pool.getconn()
             try:
+                check(_last_row(cursor))
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -159,9 +210,10 @@ class PostgresServer:
 class PostgresDatabase:
     """The rows of one tenant, or with None as its id those that are no tenant's; see ``SqliteDatabase``."""
 
-    def __init__(self, server: PostgresServer, tenant_id: str | None) -> None:
+    def __init__(self, server: PostgresServer, tenant_id: str | None, exists: str = "true") -> None:
         self._server = server
         self._tenant_id = tenant_id
+        self._exists = exists
         self._write_lock = threading.Lock()
         self._writing_thread: int | None = None
         self._closed = False
@@ -169,7 +221,7 @@ class PostgresDatabase:
         self._begin_read = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {setting}"
         # Writers of one tenant wait for one another, those of other processes too.
         lock = f"pg_advisory_xact_lock(hashtextextended('lorebase {tenant_id}', 0))"
-        self._begin_write = f"BEGIN; {setting}, {lock}"
+        self._begin_write = f"BEGIN; {setting}, {lock}"  # what is asked after it sees what those before have committed
 
     @contextmanager
     def write(self) -> Iterator[PostgresConnection]:
@@ -178,6 +230,7 @@ class PostgresDatabase:
         Raises:
             RuntimeError: this thread is already inside ``write()`` (it would wait for itself).
             DatabaseClosed, DatabaseUnavailable, DatabaseFull
+            LeaseLost: see `only_while`.
         """
         if self._writing_thread == threading.get_ident():
             raise RuntimeError("write() is not reentrant: hand the connection on instead")
@@ -185,7 +238,8 @@ class PostgresDatabase:
             self._check_open()
             self._writing_thread = threading.get_ident()
             try:
-                with self._server.begun(self._begin_write) as connection:
+                begin = f"{self._begin_write}; SELECT {self._exists} AS there, {current_lease()} AS held"
+                with self._server.begun(begin, _check) as connection:
                     yield PostgresConnection(connection, self._tenant_id is not None)
             finally:
                 self._writing_thread = None
@@ -224,6 +278,21 @@ class PostgresDatabase:
             raise DatabaseClosed("the database is closed")
 
 
+def _check(row: PostgresRow) -> None:
+    if not row["there"]:
+        raise DatabaseClosed("the tenant is gone")
+    if not row["held"]:
+        raise LeaseLost("the work goes on in another process")
+
+
+def _last_row(cursor: psycopg.Cursor[PostgresRow]) -> PostgresRow:
+    while cursor.nextset():
+        pass
+    row = cursor.fetchone()
+    assert row is not None  # noqa: S101 - its statement answers always
+    return row
+
+
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
     """What a database is found to be.
@@ -231,12 +300,12 @@ class ServerFacts:
     Attributes:
         version: the server's.
         components: versions of tables by component; empty before the first start.
-        is_served: whether a process has claimed it.
+        processes: how many serve it, or have it for themselves.
     """
 
     version: str
     components: dict[str, int]
-    is_served: bool
+    processes: int
 
 
 def look(url: str) -> ServerFacts:
@@ -253,11 +322,13 @@ def look(url: str) -> ServerFacts:
             rows = connection.execute("SELECT component, version FROM schema_version")
             components = {row["component"]: row["version"] for row in rows}
         claims = connection.execute(
-            "SELECT 1 FROM pg_locks JOIN pg_database ON database = pg_database.oid WHERE locktype = 'advisory' "
+            "SELECT count(*) AS n FROM pg_locks JOIN pg_database ON database = pg_database.oid "
+            "WHERE locktype = 'advisory' AND granted "
             "AND objid = %s AND datname = current_database()",
-            (_SERVING,),
+            (SERVING,),
         )
-        return ServerFacts(version, components, claims.fetchone() is not None)
+        found = claims.fetchone()
+        return ServerFacts(version, components, int(found["n"]) if found is not None else 0)
 
 
 @contextmanager
@@ -267,25 +338,6 @@ def connected(url: str) -> Iterator[psycopg.Connection[PostgresRow]]:
         connection = psycopg.connect(url, autocommit=True, row_factory=rows_by_name, connect_timeout=int(_WAIT_SECONDS))
     with connection, told():
         yield connection
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Raise errors of the driver as those of this package."""
-    try:
-        yield
-    except (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory) as error:
-        raise DatabaseFull("The database server has no room left. Nothing was stored; try again later.") from error
-    except PoolClosed as error:
-        raise DatabaseClosed("the database is closed") from error
-    except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise DatabaseUnavailable(f"The database cannot be reached: {_first_line(error)}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DamagedData("what the database holds was not stored so: restore a backup") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def _check_server(connection: psycopg.Connection[PostgresRow]) -> str:
@@ -316,6 +368,13 @@ def _migrate(
     connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATING,))
     try:
         connection.execute(_SCHEMA_VERSION)
+        there = {component: component_version(connection, component) for component in migrations}
+        older = [component for component, scripts in migrations.items() if there[component] < len(scripts)]
+        if older and any(there.values()) and not _may_be_alone(connection):
+            raise DatabaseInUse(
+                f"The database's tables are of an older version ({', '.join(older)}), and other processes serve it. "
+                "Stop all of them, then start this version."
+            )
         for component, scripts in migrations.items():
             found = component_version(connection, component)
             if found > len(scripts):
@@ -335,6 +394,12 @@ def _migrate(
     finally:
         if not connection.broken:
             connection.execute("SELECT pg_advisory_unlock(%s)", (_MIGRATING,))
+
+
+def _may_be_alone(connection: psycopg.Connection[PostgresRow]) -> bool:
+    """Whether no process serves the database; none begins to while the connection lasts."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (SERVING,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def component_version(connection: psycopg.Connection[PostgresRow], component: str) -> int:

@@ -252,5 +252,37 @@ CREATE TABLE next_vectors (
 );
 """
 
-DOCUMENT_TABLES: Final[list[str]] = [_FUNCTIONS, _DOCUMENTS, _KEYWORDS, _NEXT_VECTORS]
+# What an index in another process's memory follows (``ingest.index_changes``). The numbers of a tenant grow with its
+# commits. Whoever has fallen far behind reads all its vectors again.
+_INDEX_CHANGES = f"""
+CREATE SEQUENCE index_change_numbers;
+CREATE TABLE index_changes (
+    {_TENANT},
+    number bigint NOT NULL DEFAULT nextval('index_change_numbers'),
+    document_id text COLLATE "C" NOT NULL,
+    replaces integer NOT NULL,
+    PRIMARY KEY (tenant, number)
+);
+CREATE INDEX index_replacements ON index_changes (tenant, number) WHERE replaces = 1;
+CREATE FUNCTION note_index_change() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    given bigint;
+BEGIN
+    INSERT INTO index_changes (tenant, document_id, replaces)
+    VALUES (old.tenant, old.id, CASE WHEN tg_op = 'UPDATE' AND old.status = 'ready' THEN 1 ELSE 0 END)
+    RETURNING number INTO given;
+    IF given % 1000 = 0 THEN
+        DELETE FROM index_changes WHERE tenant = old.tenant AND number <
+            (SELECT number FROM index_changes WHERE tenant = old.tenant ORDER BY number DESC OFFSET 10000 LIMIT 1);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER index_change_of_document AFTER UPDATE OF status ON documents
+    FOR EACH ROW WHEN (old.status <> new.status AND (old.status = 'ready' OR new.status = 'ready'))
+    EXECUTE FUNCTION note_index_change();
+CREATE TRIGGER index_change_of_deleted AFTER DELETE ON documents
+    FOR EACH ROW WHEN (old.status = 'ready') EXECUTE FUNCTION note_index_change();
+"""  # noqa: S608 - constants
+
+DOCUMENT_TABLES: Final[list[str]] = [_FUNCTIONS, _DOCUMENTS, _KEYWORDS, _NEXT_VECTORS, _INDEX_CHANGES]
 """Migrations of the component ``documents``."""

@@ -142,10 +142,11 @@ def test_a_large_document_tells_how_many_of_its_chunks_are_embedded(tenant: Tena
     job_id, _ = tenant.add(LONG)
     seen = []
     while tenant.step():
-        activity = tenant.ingestion.activity(tenant.job(job_id))
+        activity = tenant.ingestion.activity.of(tenant.job(job_id))
         if activity is not None and activity.total:
             seen.append((activity.stage, activity.done, activity.total))
-            assert tenant.ingestion.eta_seconds(tenant.job(job_id)) is not None or activity.done == activity.total
+            eta = tenant.ingestion.activity.eta_seconds(tenant.job(job_id))
+            assert eta is not None or activity.done == activity.total
     assert [done for _, done, _ in seen][:2] == [64, 128]
     assert len({total for _, _, total in seen}) == 1
     assert seen[0][0] == "embedding"

@@ -12,9 +12,9 @@ import pytest
 from adapters import AdapterFacts, AdapterRegistry
 from app import migration
 from app.migration import KEPT, NUMBERED, TABLES, MigrationFailed, to_folder, to_postgresql
-from app.storage import DATABASE, TENANT_MIGRATIONS, DatabaseInUse, FolderStorage, PostgresStorage, StorageMismatch
+from app.storage import DATABASE, TENANT_MIGRATIONS, FolderStorage, PostgresStorage, StorageMismatch
 from app.tenants import TenantDirectory
-from ingest import Corpus, Database, NewDocument, ParserProcess, RetrievalOptions, SqliteDatabase
+from ingest import Corpus, Database, DatabaseInUse, NewDocument, ParserProcess, RetrievalOptions, SqliteDatabase
 from ingest.postgres import PostgresServer
 from tests.app.test_postgres_over_http import serve
 from tests.app.test_restart import running
@@ -66,7 +66,7 @@ def found(database: Database) -> list[tuple[str, str, float]]:
 
 
 def test_every_table_is_copied_or_derived(tmp_path: Path, postgres: PostgresServer) -> None:
-    derived = {"keywords", "keyword_lengths", "keyword_totals", "next_vectors"}
+    derived = {"keywords", "keyword_lengths", "keyword_totals", "next_vectors", "index_changes"}
     with postgres.connected() as connection:
         rows = connection.execute(
             "SELECT relname, attname, attidentity <> '' AS numbered FROM pg_class c JOIN pg_attribute a ON attrelid = "

@@ -17,7 +17,7 @@ from adapters import EventKind
 from adapters.training import OBJECTIVES, Targets
 from app.adapter_schemas import AdapterVersionResponse, LineageResponse
 from app.evaluation_schemas import EvaluationWay
-from app.ingestion import Activity
+from app.job_activity import Activity
 from app.jobs import JobKind
 from app.life.policy import OnErasure, Policy
 from app.page_files import FILES, FOLDER, headers_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from pathlib import Path
@@ -88,3 +89,23 @@ def test_what_cannot_be_stored_is_not_in_memory_either(
             registry.promote("law", 2)
     assert registry.get("law").active == 1
     assert registry.promote("law", 2).version == 2
+
+
+def test_what_another_process_is_just_adding_is_not_swept(
+    postgres: PostgresServer, tenant_id: str, tmp_path: Path
+) -> None:
+    one = opened(postgres, tenant_id, tmp_path)
+
+    def look_meanwhile(folder: Path) -> AdapterFacts:
+        opened(postgres, tenant_id, tmp_path)
+        return accept(folder)
+
+    one.add("law", b"{}", b"a", look_meanwhile)
+    left = tmp_path / "left-by-a-crash"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    opened(postgres, tenant_id, tmp_path)
+    selected = one.select("law@1")
+    assert selected is not None
+    assert selected.ref.folder.is_dir()
+    assert not left.exists()

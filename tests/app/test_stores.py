@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -65,7 +64,7 @@ def test_a_data_set_is_known_by_its_content_and_by_its_name(database: Database) 
 
 def test_a_task_is_followed_to_its_end(database: Database) -> None:
     jobs = JobStore(database)
-    tasks = TaskStore(database, jobs, nullcontext)
+    tasks = TaskStore(database, jobs, database.write)
     first = tasks.add("train", {"rank": 8}, "steps", 1, ["slow"])
     with pytest.raises(TooManyTasks):
         tasks.add("train", {}, "steps", 1)
