@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from ingest.errors import UnreadableDocument
 from ingest.parsing.container import ZIP_ERRORS, is_encrypted, open_container
 from ingest.parsing.detection import EPUB
-from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line
+from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line, reason_of
 from ingest.parsing.web import decode_html, first_heading, write_html
 
 _CONTAINER = "META-INF/container.xml"
@@ -32,7 +32,7 @@ def parse_epub(content: bytes, limits: ParseLimits) -> ParsedDocument:
         try:
             return _parse(archive, limits)
         except ZIP_ERRORS as error:
-            raise UnreadableDocument(f"the EPUB book is damaged ({one_line(str(error))[:200]})") from error
+            raise UnreadableDocument(f"the EPUB book is damaged ({reason_of(error)})") from error
 
 
 def _parse(archive: zipfile.ZipFile, limits: ParseLimits) -> ParsedDocument:

@@ -68,6 +68,8 @@ _FORBIDDEN = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\u200b\u2061-\u2064\ufeff\u00ad\ufffe\uffff]"
 )
 _NEWLINES = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
+_LONGEST_REASON = 200
+_OBJECT = re.compile(r"'?<[\w.]+ object at 0x[0-9a-f]+>'?")
 _SPACES = re.compile(r"[^\S\n]+")
 
 
@@ -79,6 +81,12 @@ def clean_text(text: str) -> str:
 def one_line(text: str) -> str:
     """``text`` cleaned, on one line, with single spaces."""
     return " ".join(clean_text(text).split())
+
+
+def reason_of(error: Exception) -> str:
+    """What a library says went wrong, for those who sent the file: one line of 200 characters at most, and no objects
+    of this process."""
+    return one_line(_OBJECT.sub("it", str(error)))[:_LONGEST_REASON]
 
 
 def squeeze_spaces(text: str) -> str:

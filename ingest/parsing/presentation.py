@@ -12,7 +12,15 @@ from typing import Any
 from ingest.errors import UnreadableDocument
 from ingest.parsing.container import ZIP_ERRORS, open_container, refuse_encrypted
 from ingest.parsing.detection import PPTX
-from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line, squeeze_spaces, table_row
+from ingest.parsing.document import (
+    ParsedDocument,
+    ParseLimits,
+    TextBuilder,
+    one_line,
+    reason_of,
+    squeeze_spaces,
+    table_row,
+)
 
 _A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _DIAGRAM = "http://schemas.openxmlformats.org/drawingml/2006/diagram"
@@ -50,8 +58,7 @@ def parse_pptx(content: bytes, limits: ParseLimits) -> ParsedDocument:
     except damaged as error:
         if isinstance(error, UnreadableDocument):
             raise
-        reason = one_line(str(error))[:200]
-        raise UnreadableDocument(f"the PowerPoint presentation is damaged ({reason})") from error
+        raise UnreadableDocument(f"the PowerPoint presentation is damaged ({reason_of(error)})") from error
 
 
 def _add_slide(builder: TextBuilder, number: int, slide: Any) -> None:

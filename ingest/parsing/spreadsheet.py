@@ -14,7 +14,7 @@ from typing import Any
 from ingest.errors import UnreadableDocument
 from ingest.parsing.container import ZIP_ERRORS, open_container, refuse_encrypted
 from ingest.parsing.detection import XLSX
-from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line
+from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line, reason_of
 from ingest.parsing.rows import RowCounter, add_rows
 
 _MOST_ROWS = 1_048_576  # of a sheet; a row number beyond it is a trap that fills the gap before it
@@ -42,7 +42,7 @@ def parse_xlsx(content: bytes, limits: ParseLimits) -> ParsedDocument:
         raise
     except (*ZIP_ERRORS, KeyError, TypeError, AttributeError, IndexError, SyntaxError) as error:
         # XML's ParseError is a SyntaxError.
-        raise UnreadableDocument(f"the Excel workbook is damaged ({one_line(str(error))[:200]})") from error
+        raise UnreadableDocument(f"the Excel workbook is damaged ({reason_of(error)})") from error
 
 
 def _parse(workbook: Any, limits: ParseLimits) -> ParsedDocument:

@@ -13,7 +13,15 @@ from typing import Any
 from ingest.errors import UnreadableDocument
 from ingest.parsing.container import ZIP_ERRORS, open_container, refuse_encrypted
 from ingest.parsing.detection import DOCX
-from ingest.parsing.document import ParsedDocument, ParseLimits, TextBuilder, one_line, squeeze_spaces, table_row
+from ingest.parsing.document import (
+    ParsedDocument,
+    ParseLimits,
+    TextBuilder,
+    one_line,
+    reason_of,
+    squeeze_spaces,
+    table_row,
+)
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
@@ -40,7 +48,7 @@ def parse_docx(content: bytes, limits: ParseLimits) -> ParsedDocument:
         body = document.element.body
         levels, list_styles = _styles(document)
     except (OpcError, etree.XMLSyntaxError, KeyError, AttributeError, *ZIP_ERRORS) as error:
-        raise UnreadableDocument(f"the Word document is damaged ({one_line(str(error))})") from error
+        raise UnreadableDocument(f"the Word document is damaged ({reason_of(error)})") from error
     builder = TextBuilder()
     title: str | None = None
     in_list = False

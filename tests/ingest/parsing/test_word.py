@@ -44,13 +44,13 @@ def test_the_body_is_read_in_its_order() -> None:
     assert parsed.title == "Staff handbook"
 
 
-def replaced(content: bytes, change: Any) -> bytes:
-    """A copy of a DOCX with ``change`` applied to its document.xml."""
+def replaced(content: bytes, change: Any, part: str = "word/document.xml") -> bytes:
+    """A copy of a DOCX with ``change`` applied to one of its parts."""
     copy = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(copy, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
             data = source.read(name)
-            target.writestr(name, change(data) if name == "word/document.xml" else data)
+            target.writestr(name, change(data) if name == part else data)
     return copy.getvalue()
 
 
@@ -82,6 +82,20 @@ def test_a_file_that_would_unpack_to_too_much_is_refused_before_it_does() -> Non
 def test_a_damaged_file_says_so(change: Any) -> None:
     with pytest.raises(UnreadableDocument, match=r"damaged|no text"):
         parse("x.docx", replaced(word(handbook), change))
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("[Content_Types].xml", lambda xml: xml.replace(b"ml.document.main", b"ml." + b"x" * 5000 + b".main")),
+        ("word/document.xml", lambda xml: xml.replace(b"UTF-8", b"UTF-" + b"1" * 5000, 1)),
+    ],
+)
+def test_what_is_said_of_a_damaged_file_is_short_and_speaks_of_it_alone(part: str, change: Any) -> None:
+    with pytest.raises(UnreadableDocument, match="damaged") as refused:
+        parse("x.docx", replaced(word(handbook), change, part))
+    assert len(str(refused.value)) < 300
+    assert "object at" not in str(refused.value)
 
 
 def test_a_cut_off_file_says_so() -> None:
