@@ -45,6 +45,7 @@ from adapters.whole_models import WholeModels, by_model
 
 _log = logging.getLogger(__name__)
 WINDOW_TOKENS = 384
+_LENGTH_STEP = 16  # kernels keep memory for every shape they have seen: batches are padded to one of a few lengths
 WINDOW_STRIDE = 128
 MAX_QUESTION_TOKENS = 128
 MAX_ANSWER_TOKENS = 64
@@ -294,23 +295,25 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
         question answering drops them, so every adapter is trained without.
         """
         longest = max(map(len, ids))
-        input_ids = torch.tensor([row + [self._pad] * (longest - len(row)) for row in ids])  # [B, T]
+        padded = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
+        input_ids = torch.tensor([row + [self._pad] * (padded - len(row)) for row in ids])  # [B, P]
         lengths = torch.tensor([len(row) for row in ids])  # [B]
-        positions = torch.arange(longest)  # [T]
+        positions = torch.arange(padded)  # [P]
         with self._forward_lock:
             whole = adapters[0] if adapters[0] is not None and adapters[0].whole else None
-            segments = [] if whole else segments_of(adapters, [longest] * len(ids))
+            segments = [] if whole else segments_of(adapters, [padded] * len(ids))
             changed = changed_segments(segments) if self._changes.make_room(adapters) else ()
-            self._composition.body = Plan(len(ids) * longest, segments, changed=changed)
+            self._composition.body = Plan(len(ids) * padded, segments, changed=changed)
             try:
                 with self._models.in_place(whole):
                     out = self._loaded().model(
                         input_ids=input_ids,
-                        attention_mask=(positions < lengths[:, None]).long(),  # [B, T]
+                        attention_mask=(positions < lengths[:, None]).long(),  # [B, P]
                     )
             finally:
                 self._composition.clear()
-        return out.start_logits.float().numpy(), out.end_logits.float().numpy()  # [B, T] each
+        start, end = (scores[:, :longest].float().numpy() for scores in (out.start_logits, out.end_logits))
+        return start, end  # [B, T] each
 
     def _finish(self, reading: _Reading) -> None:
         if not reading.over:

@@ -14,7 +14,15 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-_SPINS = "20000"  # as long as the gaps within one answer, short beside a turn of the scheduler
+# Read by libraries when torch or faiss is loaded; what is set already stays.
+_KERNELS = {
+    # Threads that share a computation spin for milliseconds when they wait for one another; where the processor is
+    # busy, they spin away the turns of those they wait for. As long as the gaps within one answer, short beside a turn
+    # of the scheduler.
+    "GOMP_SPINCOUNT": "20000",
+    # Kernels are kept for the shapes seen last; the library's own 1,024 take hundreds of MiB and save no time.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
+}
 _PANELS = {
     "Service": {
         "serve": ("serving:serve", "Run the service."),
@@ -112,9 +120,8 @@ cli = _root()
 
 def main() -> None:
     """Entry point of the console script."""
-    # Threads that share a computation spin for milliseconds when they wait for one another; where the processor is
-    # busy, they spin away the turns of those they wait for. Read when torch or faiss is loaded.
-    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    for name, value in _KERNELS.items():
+        os.environ.setdefault(name, value)
     try:
         cli()
     except Exception as error:

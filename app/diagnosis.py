@@ -31,6 +31,7 @@ from app.keys_file import KEYS_FILE, kept_key
 from app.service import DataFolderInUse, embedder_of, lock_data_folder
 from app.settings import BUILTIN, REMOTE, Settings
 from app.storage import knows_no_tenant
+from app.tenant_folders import REMOVED
 from ingest import EmbedderUnavailable, IngestError, embedder_of_vectors
 
 State = Literal["ok", "warning", "wrong"]
@@ -255,9 +256,16 @@ def _strays(data: Path) -> Iterator[Finding]:
     with closing(_reading(data / DATABASE)) as connection:
         tenants = {str(row[0]) for row in connection.execute("SELECT id FROM tenants")}
     folders = {path.name for path in (data / TENANTS).glob("*") if path.is_dir()}
-    if stray := sorted(folders - tenants):
-        mend = "The next start removes them." if not is_held(data) else "The service removes them when it starts again."
+    removed = sorted(name for name in folders if name.endswith(REMOVED))
+    if stray := sorted(folders - tenants - {*removed}):
+        mend = (
+            f"If {DATABASE} is of an earlier day, bring the later one back, or restore a backup to a new folder. If "
+            "nobody needs them, delete them."
+        )
         yield Finding("tenants", "warning", f"folders of no tenant: {', '.join(stray)}", mend)
+    elif removed:
+        mend = "The next start removes them." if not is_held(data) else "The service removes them when it starts again."
+        yield Finding("tenants", "warning", f"folders of removed tenants: {', '.join(removed)}", mend)
     else:
         yield Finding("tenants", "ok", f"{len(tenants)} tenants")
 

@@ -42,6 +42,7 @@ from app.replicas import Changed, Queue
 from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
 from app.storage import FolderStorage, Storage, open_storage
 from app.task_worker import TaskWorker
+from app.tenant_folders import TenantFolders
 from app.tenants import TenantDirectory
 from app.tracing import Tracing
 from app.training_jobs import Trainings
@@ -145,12 +146,11 @@ class Service:
         self.rates = RequestRates()
         self._shadow = ShadowRunner(self.engine)
         self.workspaces = Workspaces(
-            settings.data / "tenants",
+            TenantFolders(settings.data / "tenants", self._forget_removed),
             self.directory,
             self._open_workspace,
             settings.index_memory_mb * 1024**2,
             most_open=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_OF_A_TENANT,
-            erase=self._storage.erase_tenant,
             registry_state=self._storage.registry_state,
         )
         self.workspaces.sweep()
@@ -257,24 +257,27 @@ class Service:
         """Take over what another process has changed, or perhaps this one."""
         if what in ("tenants", "everything"):
             self.directory.limits.refresh()
+        if what == "tenants" and self.directory.tenant(tenant_id) is None:
+            self._forget(tenant_id)
+            return
         for workspace in self.workspaces.opened():
             if what != "everything" and workspace.tenant_id != tenant_id:
                 continue
-            if what in ("tenants", "everything") and self.directory.tenant(workspace.tenant_id) is None:
-                self._forget(workspace)
+            if what == "everything" and self.directory.tenant(workspace.tenant_id) is None:
+                self._forget(workspace.tenant_id)
                 continue
             if what in ("policy", "everything"):
                 workspace.policy.refresh()
             if what in ("adapter_registry", "everything"):
                 self._follow_registry(workspace)
 
-    def _forget(self, workspace: Workspace) -> None:
+    def _forget(self, tenant_id: str) -> None:
         """Another process has removed a tenant."""
-        self.workspaces.drop(workspace.tenant_id)
-        for ref in workspace.adapters.refs():
+        workspace = self.workspaces.drop(tenant_id)
+        for ref in workspace.adapters.refs() if workspace is not None else ():
             self.engine.unload(ref)
-        self._backlog.forget(workspace.tenant_id)
-        self.rates.forget(workspace.tenant_id)
+        self._backlog.forget(tenant_id)
+        self.rates.forget(tenant_id)
 
     def _follow_registry(self, workspace: Workspace) -> None:
         """Let the engine hold what a registry says that another process has changed."""
@@ -322,22 +325,22 @@ class Service:
         for ref in workspace.adapters.refs() if workspace is not None else ():
             self.engine.unload(ref)
         removed = self.workspaces.remove(tenant_id)
-        if removed:
-            self._forget_removed()
         self._backlog.forget(tenant_id)
         self.rates.forget(tenant_id)
         return removed
 
-    def _forget_removed(self) -> None:
-        """Leave no byte of removed tenants in the keys' file and the central database."""
-        drop_unknown(self.settings.data, self.directory.keys)
+    def _forget_removed(self, tenant_id: str) -> bool:
+        """Leave no byte of a removed tenant in databases and the keys' file; whether it is done."""
         try:
+            self._storage.erase_tenant(tenant_id)
+            drop_unknown(self.settings.data, self.directory.keys)
             for _ in range(_FORGET_TRIES):
                 if self._storage.central.forget_deleted():
-                    return
+                    return True
                 time.sleep(0.05)
-        except STORAGE_ERRORS as error:
-            _log.warning("the names of removed tenants are in the central database yet: %s", error)
+        except (*STORAGE_ERRORS, IngestError) as error:
+            _log.warning("something is left of a removed tenant until the next start: %s", error)
+        return False
 
     async def allowances(self, tenant_id: str, spends_tokens: bool) -> Sequence[Allowance]:
         """How a tenant stands in its rates and budgets, after one more request; free where it has none."""

@@ -6,10 +6,7 @@ The one place that joins ids to paths: ids are made here or by `TenantDirectory`
 from __future__ import annotations
 
 import contextlib
-import logging
-import shutil
 import threading
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from functools import partial
@@ -30,13 +27,12 @@ from app.limits import Limits
 from app.storage import open_in_folder
 from app.tasks import TaskStore
 from app.templates import TemplateStore
+from app.tenant_folders import TenantFolders
 from app.tenants import TenantDirectory
 from app.usage import UsageStore
 from ingest import STORAGE_ERRORS, Corpus, Database, DatabaseClosed, RetrievalOptions
 
-_log = logging.getLogger("lorebase.workspace")
 _ADAPTERS = "adapters"
-_ERASE_SECONDS = 10.0  # for those who are still writing to see that it is gone
 _CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
 
@@ -141,27 +137,24 @@ class Workspaces:
         make: opens the workspace of a tenant id in a folder; given what to call when its size in memory changes.
         index_budget_bytes: what indexes and database connections may hold together.
         most_open: how many tenants may hold anything at once.
-        erase: deletes what a tenant owns outside of its folder.
         registry_state: of a tenant's adapters, given their folder.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folders: TenantFolders,
         directory: TenantDirectory,
         make: Callable[[str, Path, Callable[[], None]], Workspace],
         index_budget_bytes: int,
         most_open: int,
-        erase: Callable[[str], None] = lambda _: None,
         registry_state: Callable[[str, Path], RegistryState] = lambda _id, adapters: FileState(adapters),
     ) -> None:
-        self._folder = folder
+        self._folders = folders
         self._directory = directory
         self._make = make
         self._budget = index_budget_bytes
         self._lock = threading.Lock()
         self._most_open = most_open
-        self._erase = erase
         self._registry_state = registry_state
         self._open: OrderedDict[str, Workspace] = OrderedDict()
         self._held: OrderedDict[str, int] = OrderedDict()  # bytes, least recently used first
@@ -176,7 +169,7 @@ class Workspaces:
                 if self._directory.tenant(tenant_id) is None:
                     return None
                 resized = partial(self._resized.append, tenant_id)
-                workspace = self._open[tenant_id] = self._make(tenant_id, self._folder / tenant_id, resized)
+                workspace = self._open[tenant_id] = self._make(tenant_id, self._folders.of(tenant_id), resized)
             self._resized.append(tenant_id)
             self._account()
             self._held.move_to_end(tenant_id)
@@ -189,39 +182,46 @@ class Workspaces:
             return list(self._open.values())
 
     def drop(self, tenant_id: str) -> Workspace | None:
-        """Close a tenant that another process has removed, and delete its folder; the workspace, if it was open."""
-        with self._lock:
-            workspace = self._open.pop(tenant_id, None)
-            self._total -= self._held.pop(tenant_id, 0)
-        if workspace is not None:
-            workspace.close()
-        _erase(self._folder / tenant_id)
+        """Close a tenant that another process has removed, and delete the folder that this one has of it; the
+        workspace, if it was open."""
+        workspace = self._close(tenant_id)
+        self._folders.delete(tenant_id)
         return workspace
 
     def remove(self, tenant_id: str) -> bool:
         """Erase a tenant: its keys first, then everything it owns. False when there is no such tenant."""
         with self._lock:
-            if not self._directory.remove(tenant_id):
+            if self._directory.tenant(tenant_id) is None:
                 return False
-        self.drop(tenant_id)  # nobody else is kept waiting: the tenant cannot be opened again
-        self._erase(tenant_id)
+            self._folders.mark(tenant_id)
+            try:
+                self._directory.remove(tenant_id)
+            except BaseException:
+                self._folders.unmark(tenant_id)
+                raise
+        self._close(tenant_id)  # nobody else is kept waiting: the tenant cannot be opened again
+        self._folders.erase(tenant_id)
         return True
+
+    def _close(self, tenant_id: str) -> Workspace | None:
+        with self._lock:
+            workspace = self._open.pop(tenant_id, None)
+            self._total -= self._held.pop(tenant_id, 0)
+        if workspace is not None:
+            workspace.close()
+        return workspace
 
     def pinned(self) -> list[AdapterRef]:
         """The pinned adapter versions of all tenants, without opening any."""
         found: list[AdapterRef] = []
         for tenant in self._directory.tenants():
-            adapters = self._folder / tenant.id / _ADAPTERS
+            adapters = self._folders.of(tenant.id) / _ADAPTERS
             found += pinned_in(self._registry_state(tenant.id, adapters).read(), adapters, tenant.id)
         return found
 
     def sweep(self) -> None:
-        """Delete folders of tenants that are gone, left by a crash during `remove`."""
-        folders = list(self._folder.iterdir()) if self._folder.is_dir() else []
-        known = {tenant.id for tenant in self._directory.tenants()}  # behind it: other processes make tenants too
-        for folder in folders:
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+        """Finish removals that a crash interrupted; see `TenantFolders.sweep`."""
+        self._folders.sweep({tenant.id for tenant in self._directory.tenants()})
 
     def close(self) -> None:
         with self._lock:
@@ -248,15 +248,3 @@ class Workspaces:
 
     def _exceeded(self) -> bool:
         return self._total > self._budget or len(self._held) > self._most_open
-
-
-def _erase(folder: Path) -> None:
-    """Delete a folder, also while something is written to it yet; what stays is swept at the next start."""
-    deadline = time.monotonic() + _ERASE_SECONDS
-    while folder.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
-            if time.monotonic() > deadline:
-                _log.error("a folder cannot be erased: %s", folder)
-                return
-            time.sleep(0.1)

@@ -21,6 +21,7 @@ Weights = Mapping[str, NDArray[Any]]
 _FAMILY = {"bert", "roberta", "xlm-roberta"}
 _OFFSET_POSITIONS = {"roberta", "xlm-roberta"}  # their first token stands at the padding token's number + 1
 _BATCH_TOKENS = 1_536  # with their padding; larger batches leave the processor's caches
+_KEPT_KERNELS = 256  # of shapes seen last; OpenVINO itself keeps 5,000, which takes hundreds of MiB
 _HIDDEN = -1e4  # added to the attention of padding
 
 
@@ -101,6 +102,7 @@ class OpenVINOEncoder:
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": {"bfloat16": "bf16", "float32": "f32"}[self.precision],
+            "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_KERNELS,
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads

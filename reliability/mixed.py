@@ -221,10 +221,7 @@ def _delete(tenant: _Tenant, _: LocalServer) -> int:
 
 
 def _list(tenant: _Tenant, _: LocalServer) -> int:
-    path = tenant.chance.choice(
-        ("/documents", "/jobs?limit=5", "/adapters", "/usage", "/audit?limit=5", "/readyz", "/")
-    )
-    return tenant.client.get(path).status_code
+    return tenant.client.get(tenant.chance.choice(_LISTS)).status_code
 
 
 def _promote(tenant: _Tenant, _: LocalServer) -> int:

@@ -12,6 +12,7 @@ import pytest
 from app.ingestion import Ingestion
 from app.jobs import Backlog
 from app.life.answers import Retention
+from app.tenant_folders import TenantFolders
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.workspace import Workspace, Workspaces
 from ingest import Corpus, IndexOptions, NewDocument, ParserProcess, RetrievalOptions, SqliteDatabase
@@ -46,7 +47,7 @@ def workspaces(folder: Path, directory: TenantDirectory, budget: int, most_open:
             resized=resized,
         )
 
-    return Workspaces(folder / "tenants", directory, make, budget, most_open)
+    return Workspaces(TenantFolders(folder / "tenants"), directory, make, budget, most_open)
 
 
 def ingest(workspace: Workspace, text: str) -> None:
