@@ -53,6 +53,14 @@ class Interrupted(Exception):
         self.job_id = job_id
 
 
+class Underway(Exception):
+    """Another process has claimed the key, and has not answered yet, as far as is known."""
+
+    def __init__(self, replica: str) -> None:
+        super().__init__(replica)
+        self.replica = replica
+
+
 @contextmanager
 def claiming(key: str) -> Iterator[None]:
     """Within the block, jobs that are added are noted as begun for a claimed key."""
@@ -84,18 +92,31 @@ class IdempotencyStore:
         seconds: how long they are kept. A clock that is set meanwhile makes it neither longer nor shorter, unless the
             service is started anew: a key forgotten early would have its request done twice.
         now: a clock in seconds since the epoch; by default `steady_clock`.
+        replica: this process among those that claim keys; None: it is the only one.
     """
 
-    def __init__(self, database: Database, seconds: float, now: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        seconds: float,
+        now: Callable[[], float] | None = None,
+        replica: str | None = None,
+    ) -> None:
         self._database = database
+        self._replica = replica
         self._seconds = seconds
         self._now = now or steady_clock()
 
-    def claim(self, key: str, fingerprint: str) -> KeptAnswer | None:
-        """The answer there is; None when the request is to be done now. No other claims the key meanwhile.
+    def claim(self, key: str, fingerprint: str, instead_of: str | None = None) -> KeptAnswer | None:
+        """The answer there is; None when the request is to be done now. No other of this process claims the key
+        meanwhile.
+
+        Args:
+            instead_of: a process that is gone, whose claim is void.
 
         Raises:
             KeyReused, Interrupted
+            Underway: another process has claimed it.
         """
         with self._database.write() as connection:
             now = self._now()
@@ -105,14 +126,23 @@ class IdempotencyStore:
                 connection.execute(
                     "INSERT INTO idempotency (key, fingerprint, created_at) VALUES (?, ?, ?)", (key, fingerprint, now)
                 )
+                self._sign(connection, key)
                 return None
-        if row["fingerprint"] != fingerprint:
-            raise KeyReused
+            if row["fingerprint"] != fingerprint:
+                raise KeyReused
+            if row["status"] is None and self._replica is not None:
+                if row["claimed_by"] not in (None, self._replica, instead_of):
+                    raise Underway(row["claimed_by"])
+                self._sign(connection, key)
         if row["status"] is not None:
             return KeptAnswer(row["status"], json.loads(row["headers"]), row["body"])
         if row["job_id"] is not None:
             raise Interrupted(row["job_id"])
         return None
+
+    def _sign(self, connection: Connection, key: str) -> None:
+        if self._replica is not None:
+            connection.execute("UPDATE idempotency SET claimed_by = ? WHERE key = ?", (self._replica, key))
 
     def keep(self, key: str, answer: KeptAnswer) -> None:
         """Keep the answer to a claimed request."""

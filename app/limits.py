@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from ingest import Database
 
@@ -113,6 +113,19 @@ class Allowance:
     retry: float | None
 
 
+class Rates(Protocol):
+    """Requests per minute by tenant."""
+
+    def take_held(self, tenant_id: str, limit: int) -> Allowance | None:
+        """As `take`, without asking anybody; None where somebody must be asked."""
+
+    def take(self, tenant_id: str, limit: int) -> Allowance:
+        """Take one request out of a tenant's bucket, if there is one."""
+
+    def forget(self, tenant_id: str) -> None:
+        """The tenant is gone."""
+
+
 class RequestRates:
     """Requests per minute by tenant, in memory: a bucket that holds a minute's requests and fills evenly (the generic
     cell rate algorithm, ITU-T I.371). By the monotonic clock, so that a clock that is set changes nothing."""
@@ -121,6 +134,10 @@ class RequestRates:
         self._clock = clock
         self._lock = threading.Lock()
         self._full_at: dict[str, float] = {}  # when the tenant's bucket is full again
+
+    def take_held(self, tenant_id: str, limit: int) -> Allowance | None:
+        """See `Rates`: nobody need be asked."""
+        return self.take(tenant_id, limit)
 
     def take(self, tenant_id: str, limit: int) -> Allowance:
         """Take one request out of the bucket, if there is one."""

@@ -110,7 +110,8 @@ def create_app(service: Service, guests: Mapping[str, Principal] = MappingProxyT
     app.state.service = service
     install_problem_handlers(app)
     settings = service.settings
-    app.add_middleware(Idempotency, open_store=service.idempotency)  # inside of what is added after it
+    # Inside of what is added after it.
+    app.add_middleware(Idempotency, open_store=service.idempotency, is_live=service.storage.replicas.is_live)
     app.add_middleware(
         Access,
         principal=principal,

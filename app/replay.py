@@ -1,7 +1,7 @@
 """Answers a request with an `Idempotency-Key` that was answered before as it was answered then.
 
 The answer is kept (`app.idempotency`) before it is sent; the same key with another body is refused. Of two at once the
-second waits for the first. ASGI middleware inside `app.access`, which says who is asking.
+second waits for the first, in whichever process that is. ASGI middleware inside `app.access`, which says who is asking.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.idempotency import IdempotencyStore, Interrupted, KeptAnswer, KeyReused, claiming
+from app.idempotency import IdempotencyStore, Interrupted, KeptAnswer, KeyReused, Underway, claiming
 from app.keys import Principal
 from app.problems import Problem
 from app.scopes import RuledRoute, takes_idempotency_key
@@ -25,6 +25,7 @@ from app.scopes import RuledRoute, takes_idempotency_key
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[!-~]{1,200}")
 _BOUNDARY = re.compile(rb'boundary="?([^";,]+)')
+_ASK_SECONDS = 0.1  # between two looks at what another process has under way
 _KEPT_HEADERS = frozenset({b"content-type", b"location"})
 
 
@@ -33,11 +34,15 @@ class Idempotency:
 
     Args:
         open_store: a tenant's store; None when the tenant is gone.
+        is_live: whether another process is there, in which a request may be under way.
     """
 
-    def __init__(self, app: ASGIApp, open_store: Callable[[str], IdempotencyStore | None]) -> None:
+    def __init__(
+        self, app: ASGIApp, open_store: Callable[[str], IdempotencyStore | None], is_live: Callable[[str], bool]
+    ) -> None:
         self._app = app
         self._open_store = open_store
+        self._is_live = is_live
         self._turns: dict[tuple[str, str], _Turn] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +69,7 @@ class Idempotency:
         self, store: IdempotencyStore, key: str, scope: Scope, body: bytes, receive: Receive, send: Send
     ) -> None:
         try:
-            kept = await asyncio.to_thread(store.claim, key, _fingerprint(scope, body))
+            kept = await self._claimed(store, key, _fingerprint(scope, body))
         except KeyReused as error:
             raise Problem(
                 422,
@@ -95,6 +100,18 @@ class Idempotency:
             await asyncio.to_thread(store.keep, key, done)
         for message in answer.messages:
             await send(message)
+
+    async def _claimed(self, store: IdempotencyStore, key: str, fingerprint: str) -> KeptAnswer | None:
+        """As `IdempotencyStore.claim`, once no other process has the request under way."""
+        gone: str | None = None
+        while True:
+            try:
+                return await asyncio.to_thread(store.claim, key, fingerprint, gone)
+            except Underway as error:
+                if await asyncio.to_thread(self._is_live, error.replica):
+                    await asyncio.sleep(_ASK_SECONDS)
+                else:
+                    gone = error.replica
 
     @asynccontextmanager
     async def _turn(self, tenant_id: str, key: str) -> AsyncIterator[None]:

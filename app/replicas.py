@@ -6,8 +6,8 @@ gives it back. Knows queues and leases as ideas; where there may be several proc
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, Literal, Protocol
 
 Queue = Literal["documents", "tasks", "evaluations", "retraining"]
@@ -115,3 +115,14 @@ class OneProcess:
 
 
 ONE_PROCESS: Final = OneProcess()
+
+
+@contextmanager
+def taken(replicas: Replicas, tenant_id: str, queue: Queue) -> Iterator[bool]:
+    """A block in which a queue is this process's: true; or, while it is another one's, false."""
+    ours = replicas.take(tenant_id, queue)
+    try:
+        yield ours
+    finally:
+        if ours:
+            replicas.give_back(tenant_id, queue)

@@ -34,7 +34,7 @@ from app.keys_file import drop_unknown, first_keys
 from app.life.answers import Retention
 from app.life.evaluate_task import Evaluations
 from app.life.shadow import ShadowRunner
-from app.limits import Allowance, Limits, RequestRates, seconds_left_today
+from app.limits import Allowance, Limits, seconds_left_today
 from app.metrics import Metrics
 from app.page_images import PageImages
 from app.preference_build import PreferenceBuilds
@@ -143,7 +143,7 @@ class Service:
         self._backlog = Backlog(settings.max_pending_total)
         self.worker = JobWorker(self._ingestion, replicas=self._replicas)
         self._answer_writer = BackgroundWriter("answer-writer", 0.2)
-        self.rates = RequestRates()
+        self.rates = self._storage.rates()
         self._shadow = ShadowRunner(self.engine)
         self.workspaces = Workspaces(
             TenantFolders(settings.data / "tenants", self._forget_removed),
@@ -347,7 +347,9 @@ class Service:
         limits = self.directory.limits.of(tenant_id)
         found = []
         if limits.requests_per_minute is not None:
-            found.append(self.rates.take(tenant_id, limits.requests_per_minute))
+            asked = (tenant_id, limits.requests_per_minute)
+            held = self.rates.take_held(*asked)
+            found.append(held if held is not None else await asyncio.to_thread(self.rates.take, *asked))
         if limits.tokens_per_day is not None and spends_tokens and all(each.retry is None for each in found):
             found.append(await asyncio.to_thread(self._tokens, tenant_id, limits.tokens_per_day))
         return found
@@ -442,6 +444,7 @@ class Service:
             retrain=self._train_again,
             open_database=self._storage.open_tenant,
             registry_state=self._storage.registry_state,
+            replicas=self._replicas,
         )
         workspace.erasures.settle()  # a crash may have fallen between an erasure and what follows from it
         return workspace

@@ -30,9 +30,11 @@ from app.life.evaluations import EVALUATION_MIGRATIONS
 from app.life.gates import GATE_MIGRATIONS
 from app.life.policy import POLICY_MIGRATIONS
 from app.life.trials import TRIAL_MIGRATIONS
+from app.limits import Rates, RequestRates
 from app.postgres_schema import CENTRAL_TABLES, TENANT_TABLES
 from app.registry_rows import RowState
 from app.replicas import ONE_PROCESS, Replicas
+from app.shared_rates import SharedRates
 from app.tasks import TASK_MIGRATIONS
 from app.templates import TEMPLATE_MIGRATIONS
 from app.tenants import CENTRAL_MIGRATIONS
@@ -109,6 +111,9 @@ class Storage(Protocol):
     def erase_tenant(self, tenant_id: str) -> None:
         """Delete the rows of a tenant that do not lie in its folder."""
 
+    def rates(self) -> Rates:
+        """The requests per minute of tenants, by all who serve these rows."""
+
     def failure(self) -> str | None:
         """Why nothing can be read or written now; None when it can."""
 
@@ -154,6 +159,10 @@ class FolderStorage:
 
     def erase_tenant(self, tenant_id: str) -> None:
         """See `Storage`: all there is goes with the folder."""
+
+    def rates(self) -> Rates:
+        """See `Storage`."""
+        return RequestRates()
 
     def failure(self) -> str | None:
         """See `Storage`: a disk tells when it is written to."""
@@ -221,6 +230,10 @@ class PostgresStorage:
     def erase_tenant(self, tenant_id: str) -> None:
         """See `Storage`."""
         self._server.erase(tenant_id)
+
+    def rates(self) -> Rates:
+        """See `Storage`."""
+        return SharedRates(self._server)
 
     def failure(self) -> str | None:
         """See `Storage`."""

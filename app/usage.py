@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from ingest import STORAGE_ERRORS, Connection, Database, DatabaseClosed
 
 _log = logging.getLogger("lorebase.usage")
+_FRESH_SECONDS = 1.0  # for which what other processes have written need not be looked up again
 _MOST_BARE_REQUESTS = 100  # that wait to be written, when nothing else does
 USAGE_MIGRATIONS = [
     """
@@ -55,10 +56,16 @@ class UsageStore:
     Args:
         wake: told when there is something to write.
         written: called when it was: the database is open then, whether or not it was before.
+        is_shared: whether other processes count too.
     """
 
     def __init__(
-        self, database: Database, wake: Callable[[UsageStore], None], written: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        wake: Callable[[UsageStore], None],
+        written: Callable[[], None] = lambda: None,
+        *,
+        is_shared: bool = False,
     ) -> None:
         self._database = database
         self._wake = wake
@@ -67,6 +74,8 @@ class UsageStore:
         self._writing = threading.Lock()
         self._today = _empty(today())
         self._loaded = False
+        self._loaded_at = 0.0
+        self._is_shared = is_shared
         self._waiting: dict[str, DayUsage] = {}
 
     def add(
@@ -87,11 +96,12 @@ class UsageStore:
             self._wake(self)
 
     def today(self) -> DayUsage:
-        """What was used today so far, to the last request that ended."""
+        """What was used today so far, to the last request that ended; by other processes, to one or two seconds ago."""
         day = today()
         with self._writing, self._lock:  # not between what is written and what waits
-            if not self._loaded or self._today.day != day:
-                self._today, self._loaded = self._stored(day), True
+            stale = self._is_shared and time.monotonic() - self._loaded_at > _FRESH_SECONDS
+            if not self._loaded or stale or self._today.day != day:
+                self._today, self._loaded, self._loaded_at = self._stored(day), True, time.monotonic()
             return _plus(self._today, self._waiting.get(day, _empty(day)))
 
     def days(self, most: int) -> list[DayUsage]:

@@ -24,6 +24,7 @@ from app.life.gates import GateStore
 from app.life.policy import PolicyStore
 from app.life.trials import Trials
 from app.limits import Limits
+from app.replicas import ONE_PROCESS, Replicas, taken
 from app.storage import open_in_folder
 from app.tasks import TaskStore
 from app.templates import TemplateStore
@@ -53,6 +54,7 @@ class Workspace:
         retrain: queues a training like the one that made a version, without what was erased since.
         open_database: opens the database of a tenant with a folder: see `app.storage`.
         registry_state: of a tenant's adapters, given their folder and the tenant's database: see `app.storage`.
+        replicas: the processes that serve the tenant.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Workspace:
         registry_state: Callable[[str, Path, Database], RegistryState] = lambda _id, adapters, _database: FileState(
             adapters
         ),
+        replicas: Replicas = ONE_PROCESS,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tenant_id = tenant_id
@@ -97,17 +100,24 @@ class Workspace:
         self.gates = GateStore(self.database)
         self.trials = Trials(self.database, self.adapters, self.policy)
         self.audit = AuditLog(self.database)
-        self.idempotency = IdempotencyStore(self.database, idempotency_seconds)
-        self.usage = UsageStore(self.database, wake_usage_writer, resized)
+        self.idempotency = IdempotencyStore(self.database, idempotency_seconds, replica=replicas.id)
+        self.usage = UsageStore(self.database, wake_usage_writer, resized, is_shared=replicas.id is not None)
 
         def answers_changed() -> None:
             resized()
             self.trials.look()
 
-        self.erasures = Erasures(self.database, self.adapters, self.policy, partial(retrain, self))
+        self.erasures = Erasures(
+            self.database, self.adapters, self.policy, partial(retrain, self), partial(taken, replicas, tenant_id)
+        )
         self.ingestion.on_replaced = self.erasures.look
         self.answers = AnswerStore(
-            self.database, retention, lambda: self.policy.current.keep_answers, wake_writer, answers_changed
+            self.database,
+            retention,
+            lambda: self.policy.current.keep_answers,
+            wake_writer,
+            answers_changed,
+            replicas.are_others,
         )
 
     def held_bytes(self) -> int:

@@ -22,6 +22,7 @@ _log = logging.getLogger("lorebase.answers")
 _MOST_WAITING = 10_000  # of one tenant, while its database cannot be written
 _PRUNE_EVERY = 256  # answers
 _EXPORT_PAGE = 100
+_OTHERS_WRITE_SECONDS = 1.0  # in which another process has written what it has answered
 _DAY_SECONDS = 86_400.0
 
 ANSWER_MIGRATIONS = [
@@ -154,6 +155,7 @@ class AnswerStore:
         keeps_texts: whether texts are kept now.
         wake: told when there is something to write.
         changed: called when further answers or feedback are kept.
+        are_others: whether other processes answer too, and may not have written an answer yet that somebody has.
     """
 
     def __init__(
@@ -163,12 +165,14 @@ class AnswerStore:
         keeps_texts: Callable[[], bool],
         wake: Callable[[AnswerStore], None],
         changed: Callable[[], None] = lambda: None,
+        are_others: Callable[[], bool] = lambda: False,
     ) -> None:
         self._database = database
         self._retention = retention
         self._keeps_texts = keeps_texts
         self._wake = wake
         self._changed = changed
+        self._are_others = are_others
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._waiting: list[tuple[float, AskRequest, AskResponse, str | None, bool]] = []
@@ -210,7 +214,7 @@ class AnswerStore:
 
     def rate(self, request_id: str, rating: int | None, correction: str | None) -> None:
         """Keep feedback on an answer, instead of any given before. Raises UnknownAnswer."""
-        self.write_waiting()
+        self._await(request_id)
         with self._database.write() as connection:
             kept = connection.execute("SELECT number FROM answers WHERE request_id = ?", (request_id,)).fetchone()
             if kept is None:
@@ -224,10 +228,20 @@ class AnswerStore:
 
     def forget(self, request_id: str) -> None:
         """Erase an answer with its feedback. Raises UnknownAnswer."""
-        self.write_waiting()
+        self._await(request_id)
         with self._database.write() as connection:
             if not connection.execute("DELETE FROM answers WHERE request_id = ?", (request_id,)).rowcount:
                 raise UnknownAnswer
+
+    def _await(self, request_id: str) -> None:
+        """Let an answer be written that was given a moment ago, here or by another process."""
+        self.write_waiting()
+        deadline = time.monotonic() + (_OTHERS_WRITE_SECONDS if self._are_others() else 0.0)
+        while time.monotonic() < deadline:
+            with self._database.read() as connection:
+                if connection.execute("SELECT 1 FROM answers WHERE request_id = ?", (request_id,)).fetchone():
+                    return
+            time.sleep(0.1)
 
     def page(
         self, limit: int, offset: int, rating: int | None = None, adapter: str | None = None

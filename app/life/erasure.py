@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -90,6 +91,7 @@ class Erasures:
 
     Args:
         retrain: queues a training like the one that made a version of an adapter, without what was erased.
+        taken: a block that is true for one process at a time, given what it is taken for.
     """
 
     def __init__(
@@ -98,11 +100,13 @@ class Erasures:
         registry: AdapterRegistry,
         policy: PolicyStore,
         retrain: Callable[[str, AdapterVersion], None],
+        taken: Callable[[Literal["retraining"]], AbstractContextManager[bool]] = lambda _: nullcontext(True),
     ) -> None:
         self._database = database
         self._registry = registry
         self._policy = policy
         self._retrain = retrain
+        self._taken = taken
         self._known: dict[str, _Known] = {}  # by folder of a version, which is never given twice
         self._settling = threading.Lock()
         self._settled = -1  # the last erased document that was settled
@@ -188,7 +192,8 @@ class Erasures:
                     self._registry.withdraw(name, tainted, told)
                 elif decided == "retrain" and adapter.active in tainted:
                     last = tainted[adapter.active][-1].number
-                    all_done &= self._train_again(name, adapter.versions[adapter.active], last)
+                    with self._taken("retraining") as ours:
+                        all_done &= ours and self._train_again(name, adapter.versions[adapter.active], last)
             self._settled = latest if all_done else -1
             return noted
 

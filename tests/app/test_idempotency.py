@@ -16,11 +16,13 @@ from app.idempotency import (
     Interrupted,
     KeptAnswer,
     KeyReused,
+    Underway,
     claiming,
     steady_clock,
 )
 from app.jobs import JobStore
 from ingest import Database
+from ingest.postgres import PostgresServer
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
 
 ANSWER = KeptAnswer(202, [("content-type", "application/json")], b"{}")
@@ -68,6 +70,24 @@ def test_what_ended_after_a_job_was_begun_names_it_and_begins_no_other(database:
     with pytest.raises(Interrupted) as interrupted:
         IdempotencyStore(database, 60).claim("k", "this")
     assert interrupted.value.job_id == job_id
+
+
+def test_what_another_process_has_under_way_is_waited_for_unless_it_is_gone(postgres: PostgresServer) -> None:
+    database = postgres.database(uuid.uuid4().hex)
+    one, other = (IdempotencyStore(database, 60, replica=name) for name in ("one", "other"))
+    assert one.claim("k", "this") is None
+    with pytest.raises(Underway) as underway:
+        other.claim("k", "this")
+    assert underway.value.replica == "one"
+    with pytest.raises(KeyReused):
+        other.claim("k", "that")
+    assert other.claim("k", "this", instead_of="one") is None
+    with pytest.raises(Underway):
+        one.claim("k", "this", instead_of="a third")
+    other.keep("k", ANSWER)
+    kept = one.claim("k", "this")
+    assert kept is not None
+    assert (kept.status, kept.body) == (202, b"{}")
 
 
 def test_a_job_that_was_rolled_back_was_not_begun(database: Database) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import uuid
 
 import pytest
 
@@ -10,6 +12,7 @@ from app.limits import Limits, RequestRates, seconds_left_today
 from app.tenants import TenantDirectory
 from app.usage import UsageStore
 from ingest import Database
+from ingest.postgres import PostgresServer
 
 
 class Clock:
@@ -88,6 +91,23 @@ def test_usage_is_counted_at_once_and_kept(database: Database) -> None:
     kept = UsageStore(database, woken.append)
     assert kept.today() == usage.today() == kept.days(5)[0]
     assert kept.today().training_seconds == 0.5
+
+
+def test_what_other_processes_use_counts_within_seconds(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.usage._FRESH_SECONDS", 0.05)
+    database = postgres.database(uuid.uuid4().hex)
+    one, other = (UsageStore(database, lambda _: None, is_shared=True) for _ in range(2))
+    assert (one.today().tokens, other.today().tokens) == (0, 0)
+    one.add(questions=1, prompt_tokens=30)
+    one.write_waiting()
+    other.add(questions=1, prompt_tokens=12)
+    time.sleep(0.1)
+    assert (one.today().tokens, other.today().tokens) == (30, 42)
+    other.write_waiting()
+    time.sleep(0.1)
+    assert (one.today().tokens, other.today().tokens) == (42, 42)
 
 
 def test_bare_requests_are_written_by_the_hundred_and_what_costs_at_once(database: Database) -> None:

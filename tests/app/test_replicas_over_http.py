@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -134,6 +135,40 @@ def test_keys_policies_limits_and_tenants_are_the_same_in_both(two: Two) -> None
     assert within(5, lambda: not (two.data / "tenants" / tenant_id).exists())
 
 
+def test_a_rate_is_shared_and_feedback_is_taken_at_the_other_replica(two: Two) -> None:
+    tenant_id, own = tenant(two.a, "slow")
+    ingest(two.a, LIGHTHOUSE)
+    answered = ask(two.a, "When was the lighthouse built?")
+    assert two.b.post("/feedback", json={"request_id": answered["request_id"], "rating": 1}).status_code == 204
+    assert two.a.patch(
+        f"/tenants/{tenant_id}", json={"limits": {"requests_per_minute": 6}}, headers=AS_ADMIN
+    ).is_success
+    assert within(SOON, lambda: "RateLimit" in two.b.get("/documents", headers=own).headers)
+    statuses = [client.get("/documents", headers=own).status_code for _ in range(4) for client in (two.a, two.b)]
+    assert statuses == [200] * 5 + [429] * 3
+    refused = two.a.get("/documents", headers=own)
+    assert assert_problem(refused, 429, "rate_limited")["limit"] == 6
+    assert 5 <= int(refused.headers["Retry-After"]) <= 10
+
+
+def test_a_request_sent_to_both_replicas_with_one_key_is_done_once(two: Two) -> None:
+    documents = {"documents": [{"text": f"Barn {i} is old. " + "It is painted red. " * 300} for i in range(10)]}
+    found: list[httpx.Response] = []
+
+    def send(client: httpx.Client) -> None:
+        key = {"Idempotency-Key": "the-same-key"}
+        found.append(client.post("/ingest", params={"wait": "true"}, json=documents, headers=key))
+
+    threads = [threading.Thread(target=send, args=(client,)) for client in (two.a, two.b)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [response.status_code for response in found] == [200, 200]
+    assert len({response.json()["job_id"] for response in found}) == 1
+    assert sorted(response.headers.get("Idempotency-Replayed", "") for response in found) == ["", "true"]
+
+
 def test_a_job_is_followed_and_cancelled_at_any_replica(two: Two) -> None:
     a, b = two.a, two.b
     job_id = long_job(a, 60)
@@ -154,10 +189,10 @@ def test_a_job_is_followed_and_cancelled_at_any_replica(two: Two) -> None:
 
 def test_the_jobs_of_a_killed_replica_go_on_in_the_other_ones(two: Two) -> None:
     ingest(two.a, LIGHTHOUSE)
-    questions = [{"question": f"When was lighthouse {i} built?", "answers": ["1874"]} for i in range(60)]
+    questions = [{"question": f"When was lighthouse {i} built?", "answers": ["1874"]} for i in range(30)]
     with running(two.data, **two.settings) as (process, client):
         evaluation = client.post("/evaluate", json={"questions": questions}).json()["job_id"]
-        job_id = long_job(client, 30)
+        job_id = long_job(client, 15)
         for each in (job_id, evaluation):
             assert within(30, lambda: client.get(f"/jobs/{each}").json()["progress"]["done"] > 0)  # noqa: B023
         os.kill(process.pid, signal.SIGKILL)
@@ -167,7 +202,7 @@ def test_the_jobs_of_a_killed_replica_go_on_in_the_other_ones(two: Two) -> None:
     assert [settled(two.b, each) for each in (job_id, evaluation)] == ["succeeded"] * 2
     found = two.a.get(f"/jobs/{job_id}").json()["documents"]
     assert {each["status"] for each in found} == {"ready"}
-    assert len(found) == 30
+    assert len(found) == 15
 
 
 def test_what_wants_the_database_alone_is_refused_while_replicas_serve(two: Two, tmp_path: Path) -> None:
