@@ -29,7 +29,7 @@ LEASE_SECONDS = 5.0
 _BEAT_SECONDS = 1.0
 _HEAR_SECONDS = 0.2  # between two looks at whether to stop
 _FORGET_SECONDS = 60.0  # after which a process that was not heard of is left out
-_MOST_SKEW_SECONDS = 30.0
+_MOST_SKEW_SECONDS = 5.0
 _LOOK_SECONDS = 30.0  # between two looks at everything, should a change ever not have been told
 _FOUND_AT_ONCE = 64
 
@@ -270,7 +270,7 @@ class DatabaseReplicas:
         asked, wall = time.monotonic(), time.time()
         row = self._session.execute(_SAY_ALIVE, (self.id, self._version))[0]
         took = time.monotonic() - asked
-        self._failure = _skewed(wall - row["now"], took)
+        self._failure = skewed(wall - row["now"], took)
         with self._lock:
             held = {key: self._activities.get(key) for key in self._until}
         if held:
@@ -312,8 +312,9 @@ class DatabaseReplicas:
         self._calls.submit(call)
 
 
-def _skewed(ahead: float, took: float) -> str | None:
-    """Why this machine's clock will not do, given how far it is ahead and how long it took to find out."""
+def skewed(ahead: float, took: float) -> str | None:
+    """Why this machine's clock will not do, given how many seconds it is ahead of the database's and how long it took
+    to find out; None: it will do."""
     if abs(ahead) - took <= _MOST_SKEW_SECONDS:
         return None
     return (

@@ -267,8 +267,9 @@ class Ingestion:
             yield
 
     def leave(self) -> None:
-        self.jobs.leave(list(self._begun))
-        self._begun.clear()
+        if self._begun:
+            self.jobs.leave(list(self._begun))
+            self._begun.clear()
 
     def lose(self) -> None:
         self._begun.clear()

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from app.database_replicas import DatabaseReplicas
+from app.database_replicas import DatabaseReplicas, skewed
 from app.life.policy import PolicyStore
 from app.limits import Limits, TenantLimits
 from app.tenants import TenantDirectory
@@ -163,6 +163,14 @@ def test_changes_that_were_told_while_the_connection_was_lost_are_not_missed(
                    "AND pid <> pg_backend_pid() AND usename = current_user")  # fmt: skip
     assert within(5, lambda: ("everything", "") in heard.changes)
     assert within(3, lambda: other.failure() is None)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"), [(0.2, None), (-3.0, None), (90.0, "90 s ahead of"), (-90.0, "90 s behind")]
+)
+def test_a_clock_that_is_far_off_the_database_s_is_told(ahead: float, said: str | None) -> None:
+    told = skewed(ahead, 0.1)
+    assert (told is None) if said is None else (told is not None and said in told and "NTP" in told)
 
 
 def test_nothing_is_written_for_a_tenant_that_another_process_has_removed(server: PostgresServer) -> None:

@@ -127,7 +127,10 @@ def test_while_the_database_is_down_there_is_503_and_afterwards_everything_is_th
     tmp_path.chmod(0o755)
     place = tmp_path / "postgresql"
     with postgres_process(place) as superuser, fresh_database(superuser) as url:
-        with running(tmp_path / "data", LOREBASE_DATABASE_URL=url) as (process, client):
+        with (
+            running(tmp_path / "data", LOREBASE_DATABASE_URL=url) as (process, client),
+            running(tmp_path / "data", LOREBASE_DATABASE_URL=url) as (_, replica),
+        ):
             ingest(client, LIGHTHOUSE)
             answered = ask(client, "When was the lighthouse built?")
             stop(place)
@@ -152,10 +155,18 @@ def test_while_the_database_is_down_there_is_503_and_afterwards_everything_is_th
                     assert response.headers["retry-after"]
             start(place)
             deadline = time.monotonic() + 30
-            while client.get("/readyz").status_code != 200:
+            while any(each.get("/readyz").status_code != 200 for each in (client, replica)):
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
-            assert ask(client, "When was the lighthouse built?")["answer"] == "1874"
+            for each in (client, replica):
+                assert ask(each, "When was the lighthouse built?")["answer"] == "1874"
+            assert ingest(replica, "The new harbour was opened in 1951.")[0]["status"] == "ready"
+            assert ask(client, "When was the new harbour opened?")["answer"] == "1951"
+            assert client.put("/policy", json={"keep_answers": False}).status_code == 200
+            while replica.get("/policy").json()["keep_answers"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert client.put("/policy", json={"keep_answers": True}).status_code == 200
             rated = client.post("/feedback", json={"request_id": answered["request_id"], "rating": -1})
             assert rated.status_code == 204
             assert process.poll() is None

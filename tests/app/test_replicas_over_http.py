@@ -205,6 +205,22 @@ def test_the_jobs_of_a_killed_replica_go_on_in_the_other_ones(two: Two) -> None:
     assert len(found) == 15
 
 
+@pytest.mark.long
+def test_a_replica_that_stood_still_goes_on_without_disturbing_the_one_that_took_over(two: Two) -> None:
+    with running(two.data, **two.settings) as (process, client):
+        job_id = long_job(client, 40)
+        assert within(30, lambda: client.get(f"/jobs/{job_id}").json()["progress"]["done"] > 0)
+        process.send_signal(signal.SIGSTOP)
+        assert settled(two.a, job_id) == "succeeded"
+        process.send_signal(signal.SIGCONT)
+        assert within(10, lambda: client.get("/readyz").status_code == 200)
+        for each in (client, two.b):
+            documents = each.get(f"/jobs/{job_id}").json()["documents"]
+            assert [document["status"] for document in documents] == ["ready"] * 40
+        assert settled(client, long_job(client, 3)) == "succeeded"
+
+
+@pytest.mark.long
 def test_what_wants_the_database_alone_is_refused_while_replicas_serve(two: Two, tmp_path: Path) -> None:
     refused = serve(tmp_path, "reindex", LOREBASE_DATABASE_URL=two.settings["LOREBASE_DATABASE_URL"])
     assert (refused.returncode != 0, "Traceback" in refused.stderr) == (True, False)
