@@ -61,6 +61,12 @@ END $$;
 """
 """A migration of the central tables in PostgreSQL. What is unlogged is empty after a crash of the server, as it may."""
 
+PLACE_COLUMNS = """
+ALTER TABLE replicas ADD COLUMN folder text;  -- the id of the data folder, which holds the adapters' files
+ALTER TABLE replicas ADD COLUMN place text;   -- where that is, for people
+"""
+"""Another one."""
+
 
 def told_of(table: str) -> str:
     """A migration that lets processes hear of changed rows of a tenant's table."""
@@ -88,6 +94,14 @@ _PROLONG = """
 _SAY_ALIVE = """
     INSERT INTO replicas (id, version) VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
     RETURNING extract(epoch FROM clock_timestamp())::float8 AS now
+"""
+_JOIN = """
+    INSERT INTO replicas (id, version, folder, place) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (id) DO UPDATE SET folder = excluded.folder, place = excluded.place, seen_at = clock_timestamp()
+"""
+_ELSEWHERE = """
+    SELECT place FROM replicas
+    WHERE id <> %s AND folder <> %s AND seen_at > clock_timestamp() - make_interval(secs => %s) LIMIT 1
 """
 _OTHERS = "SELECT id, version FROM replicas WHERE id <> %s AND seen_at > clock_timestamp() - make_interval(secs => %s)"
 _UNDONE = """
@@ -126,6 +140,21 @@ class DatabaseReplicas:
         self._calls = ThreadPoolExecutor(1, thread_name_prefix="changes")
         self._thread: threading.Thread | None = None
         self._open(seconds)
+
+    def join(self, folder: str, place: str) -> None:
+        """Say which data folder this process has, by its id and for people. Called by one process at a time.
+
+        Raises:
+            DatabaseInUse: a process that lives has another one, and would not find the adapters that are added here.
+        """
+        elsewhere = self._server.execute(_ELSEWHERE, (self.id, folder, LEASE_SECONDS))
+        if elsewhere:
+            raise DatabaseInUse(
+                f"Another process on this database has its data in {elsewhere[0]['place']}, this one in {place}. The "
+                "files of adapters lie there: give all processes one folder as LOREBASE_DATA, on a file system that "
+                "they share."
+            )
+        self._server.execute(_JOIN, (self.id, self._version, folder, place))
 
     def start(self, changed: Callable[[Changed, str], None], waiting: Callable[[Queue, str], None]) -> None:
         """See `Replicas`."""

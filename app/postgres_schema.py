@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.database_replicas import REPLICA_TABLES, told_of
+from app.database_replicas import PLACE_COLUMNS, REPLICA_TABLES, told_of
 from app.shared_rates import RATE_TABLES
 
 _TENANT: Final = "tenant text NOT NULL DEFAULT current_setting('lorebase.tenant')"
@@ -50,6 +50,7 @@ CENTRAL_TABLES: Final[dict[str, list[str]]] = {
         """,
         REPLICA_TABLES,
         RATE_TABLES,
+        PLACE_COLUMNS,
     ]
 }
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
+import uuid
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
@@ -197,7 +199,9 @@ class PostgresStorage:
             raise
         try:
             with self.starting():
-                belong_together(data, self.central)
+                folder = belong_together(data, self.central)
+                if isinstance(self.replicas, DatabaseReplicas):
+                    self.replicas.join(folder, f"{socket.gethostname()}:{data.resolve()}")
         except BaseException:
             self.close()
             raise
@@ -270,8 +274,8 @@ def open_server(url: str) -> PostgresServer:
     return PostgresServer(url, {**CENTRAL_TABLES, "documents": DOCUMENT_TABLES, **TENANT_TABLES})
 
 
-def belong_together(data: Path, central: Database, *, moving: bool = False) -> None:
-    """Note in a data folder which PostgreSQL database its tenants' rows are in. Raises StorageMismatch.
+def belong_together(data: Path, central: Database, *, moving: bool = False) -> str:
+    """Note in a data folder which PostgreSQL database its rows are in; the folder's id. Raises StorageMismatch.
 
     Args:
         moving: the folder's own rows have just been copied there.
@@ -279,24 +283,26 @@ def belong_together(data: Path, central: Database, *, moving: bool = False) -> N
     with central.read() as connection:
         own = connection.execute("SELECT id FROM identity").fetchone()["id"]
     marker = data / BELONGS_TO
-    if marker.is_file():
-        if json.loads(marker.read_text()).get("database") != own:
-            raise StorageMismatch(
-                f"{data} belongs to another PostgreSQL database: set LOREBASE_DATA to the folder of this one, or to a "
-                "new one."
-            )
-        return
-    if (data / DATABASE).is_file() and not moving:
+    told = json.loads(marker.read_text()) if marker.is_file() else {}
+    if told and told.get("database") != own:
+        raise StorageMismatch(
+            f"{data} belongs to another PostgreSQL database: set LOREBASE_DATA to the folder of this one, or to a new "
+            "one."
+        )
+    if not told and (data / DATABASE).is_file() and not moving:
         raise StorageMismatch(
             f"{data} has rows of its own, in SQLite: `lorebase migrate --to postgresql://…` moves them there; or set "
             "LOREBASE_DATA to a new folder."
         )
-    temporary = marker.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        json.dump({"database": own}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, marker)
+    if "folder" not in told:
+        told = {"database": own, "folder": uuid.uuid4().hex}
+        temporary = marker.with_suffix(".tmp")
+        with temporary.open("w") as file:
+            json.dump(told, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, marker)
+    return str(told["folder"])
 
 
 def open_in_folder(tenant_id: str, folder: Path) -> SqliteDatabase:

@@ -126,6 +126,14 @@ CATALOGUE: Mapping[str, Benchmark] = {
             Figure("ingest_ratio", "ingestion with PostgreSQL against SQLite, time", unit="×"),
         ),
     ),
+    "replicas": Benchmark(
+        "one process on a PostgreSQL database beside two", _QUICK_DATA, (_SQUAD,),
+        (
+            Figure("ask_ratio", "answers a second of two processes against one, on the same processors", unit="×"),
+            Figure("ask_cpu_ratio", "processor time of an answer, two against one", unit="×"),
+            Figure("ingest_ratio", "ingestion by two processes against one, on the same processors", unit="×"),
+        ),
+    ),
     "scaling": Benchmark(
         "from one machine's figures to 10,000 tenants and 1,000 questions a second", _QUICK_DATA, (_SQUAD,),
         (

@@ -29,7 +29,7 @@ from ingest.errors import (
 from ingest.postgres.conditions import current_lease
 from ingest.postgres.connection import PostgresConnection, PostgresRow, rows_by_name
 from ingest.postgres.problems import told
-from ingest.postgres.session import SERVING, PostgresSession
+from ingest.postgres.session import SERVING, PostgresSession, release
 
 PostgresMigration: TypeAlias = str
 """A script of statements; it runs as it stands, in a transaction of its own."""
@@ -172,7 +172,7 @@ class PostgresServer:
         """Close all connections. Calling it twice is fine."""
         self._pool.close()
         if self._claim is not None:
-            self._claim.close()
+            release(self._claim)
 
     @contextmanager
     def begun(

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from app.database_replicas import DatabaseReplicas, skewed
 from app.life.policy import PolicyStore
 from app.limits import Limits, TenantLimits
+from app.storage import PostgresStorage
 from app.tenants import TenantDirectory
 from ingest import DatabaseClosed, DatabaseInUse, IncompatibleDatabase, LeaseLost
 from ingest.postgres import PostgresServer
@@ -192,6 +194,18 @@ def test_a_database_is_served_by_many_or_had_by_one(url: str) -> None:
         assert alone.claim(3)
         with pytest.raises(DatabaseInUse, match="for itself"):
             DatabaseReplicas(one, "1")
+
+
+def test_processes_that_would_not_find_each_others_adapters_are_told_so(url: str, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    one = PostgresStorage(url, here)
+    PostgresStorage(url, here).close()
+    with pytest.raises(DatabaseInUse, match=r"has its data in .*/here, this one in .*/there\."):
+        PostgresStorage(url, there)
+    one.close()
+    PostgresStorage(url, there).close()
 
 
 def test_tables_are_not_changed_under_processes_that_serve_them(url: str) -> None:
