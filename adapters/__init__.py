@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from adapters.template import (
         ABSTENTION,
         DEFAULT_TEMPLATE,
+        ChatMessage,
         Example,
         Passage,
         PromptTemplate,
@@ -79,7 +80,8 @@ _HOME = {
     "adapters.registry_state": ["Change", "FileState", "RegistryState"],
     "adapters.trial": ["AdapterEvent", "EventKind", "Trial"],
     "adapters.template": [
-        "ABSTENTION", "DEFAULT_TEMPLATE", "Example", "Passage", "PromptTemplate", "Turn", "check_template",
+        "ABSTENTION", "DEFAULT_TEMPLATE", "ChatMessage", "Example", "Passage", "PromptTemplate", "Turn",
+        "check_template",
     ],
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -99,6 +101,7 @@ __all__ = [
     "AdapterVersion",
     "CausalEngine",
     "Change",
+    "ChatMessage",
     "Deliver",
     "Done",
     "EmbeddedReranker",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from adapters.template import DEFAULT_TEMPLATE, Passage, PromptTemplate, Turn
+from adapters.template import DEFAULT_TEMPLATE, ChatMessage, Passage, PromptTemplate, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,9 @@ class Row:
         history: earlier questions and answers of the conversation, oldest first.
         grounded: answer from the passages only. False: a language model answers from the conversation itself, with
             no sources, no abstention for want of them and no citations; a reader refuses such a row.
+        chat: a whole conversation, composed elsewhere. A language model reads its messages as they are, whole or not at
+            all, and its words are the answer as they come: ``question``, ``passages``, ``template`` and ``history``
+            count for nothing, there are no citations and no abstention. ``grounded`` is False then.
     """
 
     question: str
@@ -67,6 +70,7 @@ class Row:
     template: PromptTemplate = DEFAULT_TEMPLATE
     history: tuple[Turn, ...] = ()
     grounded: bool = True
+    chat: tuple[ChatMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,15 @@ class PassageRead:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the answer's text, in order."""
+    """A piece of the answer's text, in order.
+
+    Attributes:
+        log_probabilities: of the model's tokens since the last piece, natural logarithms, where the engine tells them.
+            Text may be held back, so they need not be those of this text alone.
+    """
 
     text: str
+    log_probabilities: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

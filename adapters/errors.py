@@ -22,9 +22,20 @@ AdapterError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class AdapterError(Exception):
-    """Root of every error this package raises on purpose."""
+    """Root of every error this package raises on purpose. May be pickled, whatever its subclass is made from."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[AdapterError], args: tuple[Any, ...], attributes: dict[str, Any]) -> AdapterError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ModelUnavailable(AdapterError):

@@ -57,6 +57,7 @@ class Prompt:
         dropped: indices of the passages that did not fit.
         dropped_turns: how many of the oldest turns of the history did not fit.
         grounded: whether the answer must rest on the passages.
+        verbatim: whether the model's words are the answer just as they come.
     """
 
     text: str
@@ -65,6 +66,7 @@ class Prompt:
     dropped: tuple[int, ...]
     dropped_turns: int = 0
     grounded: bool = True
+    verbatim: bool = False
 
     @property
     def unanswerable(self) -> bool:
@@ -90,10 +92,19 @@ def pack(row: Row, tokenizer: PromptTokenizer, *, context: int) -> Prompt:
     budget = context - max_tokens
     used = len(_encode(render(row, (), tokenizer, turns=0), tokenizer))
     if used > budget:
+        if row.chat:
+            raise RequestTooLong(
+                f"The messages have {used} tokens and the answer may take {max_tokens}, but the model holds {context} "
+                "together. Send fewer or shorter messages, or lower max_tokens."
+            )
         raise RequestTooLong(
             f"The question with its template needs {used} tokens and the answer may take {max_tokens}, "
             f"but the model holds {context} together. Shorten the question or lower max_tokens."
         )
+
+    if row.chat:
+        text = render(row, (), tokenizer)
+        return Prompt(text, tuple(_encode(text, tokenizer)), (), (), grounded=False, verbatim=True)
 
     def cost(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
@@ -149,13 +160,15 @@ def render(row: Row, shown: Iterable[int], tokenizer: PromptTokenizer, *, turns:
 
 
 def conversation(row: Row, shown: Iterable[int], control: Sequence[str], *, turns: int | None = None) -> list[Message]:
-    """The messages of a row: system text, examples, history, and the question over its sources.
+    """The messages of a row: system text, examples, history, and the question over its sources; or its own ``chat``.
 
     Args:
         shown: indices of the row's passages that stand in it; passage i is numbered i + 1.
         control: texts that the model would read as control tokens.
         turns: the latest turns of the history that stand in it; None: all.
     """
+    if row.chat:  # its marks, fences and white space are somebody's own
+        return [{"role": each.role, "content": _harmless(each.content, control, fenced=False)} for each in row.chat]
     template = row.template
     messages: list[Message] = []
 

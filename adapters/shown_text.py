@@ -30,9 +30,11 @@ class ShownText:
     Args:
         sources: indices of the passages that stood in the prompt; None: the answer needs none and its marks are text.
         stop: texts that end it; it is what stands before the first of them.
+        verbatim: show it as it comes, with the white space around it, and take no sentence for an abstention.
     """
 
-    def __init__(self, sources: Collection[int] | None, stop: Sequence[str] = ()) -> None:
+    def __init__(self, sources: Collection[int] | None, stop: Sequence[str] = (), *, verbatim: bool = False) -> None:
+        self._verbatim = verbatim
         self._marks = CheckedMarks(sources) if sources is not None else None
         self._stop = tuple(text for text in stop if text)
         self._text = ""
@@ -50,18 +52,18 @@ class ShownText:
         if ends:
             self._text = self._text[: min(ends)]
             self.stopped = True
-        if not self._shown and self._text.strip():
+        if not self._verbatim and not self._shown and self._text.strip():
             self._text = self._text.lstrip()
         return self._show(last or self.stopped)
 
     @property
     def text(self) -> str:
-        return self._text.strip()
+        return self._text if self._verbatim else self._text.strip()
 
     @property
     def abstains(self) -> bool:
         """Whether it is empty, or says that there is no answer."""
-        return not self.text or is_abstention(self.text)
+        return not self._verbatim and (not self.text or is_abstention(self.text))
 
     @property
     def cited(self) -> tuple[int, ...]:
@@ -79,20 +81,30 @@ class ShownText:
         return self._marks.push(piece) + (self._marks.flush() if last else "")
 
     def _show(self, complete: bool) -> str:
-        end = len(self._text.rstrip())
-        if not complete:
-            end = len(self._text[: len(self._text) - self._may_stop()].rstrip())
-            if not self._shown and _ABSTENTION.startswith(self._text[:end].casefold().rstrip(".")):
+        end = len(self._text) if complete else len(self._text) - self._may_stop()
+        if not self._verbatim:
+            end = len(self._text[:end].rstrip())
+            if self._abstaining(end, complete):
                 return ""
-        elif is_abstention(self._text):
-            return ""
         new = self._text[self._shown : end]
         self._shown = max(self._shown, end)
         return new
 
+    def _abstaining(self, end: int, complete: bool) -> bool:
+        """Whether what stands there is, or may still become, the sentence that says there is no answer."""
+        if complete:
+            return is_abstention(self._text)
+        begun = self._text[:end].casefold().rstrip(".")
+        return not self._shown and _ABSTENTION.startswith(begun)
+
     def _may_stop(self) -> int:
         """Characters at the end that may be the beginning of a text to stop at."""
         return max((n for stop in self._stop for n in range(1, len(stop)) if self._text.endswith(stop[:n])), default=0)
+
+
+def shown_text(prompt: Prompt, stop: Sequence[str]) -> ShownText:
+    """The answer to a prompt, before its first piece."""
+    return ShownText(prompt.shown if prompt.grounded else None, stop, verbatim=prompt.verbatim)
 
 
 def done_of(

@@ -44,6 +44,14 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a conversation that somebody else has composed."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """A worked example: the answer to give to a question over these passages, with its ``[n]`` marks."""
 

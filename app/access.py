@@ -7,7 +7,6 @@ ASGI middleware. Knows headers and keys; never reads a body itself.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
 import math
@@ -25,6 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.errors import QueueFull
 from app.audit import AuditEntry, Subject, begin_subject, current_subject
+from app.bearer import bearer_key, same_key, unauthorized
+from app.body_limits import BodyLimits
 from app.keys import Principal
 from app.limits import Allowance
 from app.logs import current_request
@@ -38,7 +39,6 @@ from ingest import STORAGE_ERRORS
 _log = logging.getLogger("lorebase.access")
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/openapi.json", *PAGE_PATHS})
 METRICS_PATH = "/metrics"
-_BEARER = re.compile(r"Bearer +(.*\S)\s*", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENDLESS_ROUTES = frozenset({"/jobs/{job_id}/events"})  # as slow as the job
 
@@ -118,8 +118,7 @@ class Access:
         self._app = app
         self._principal = principal
         self._rules = rules
-        self._max_body_bytes = max_body_bytes
-        self._body_seconds = body_seconds
+        self._bodies = BodyLimits(max_body_bytes, body_seconds)
         self._metrics = metrics
         self._metrics_key = metrics_key
         self._allowances = allowances
@@ -154,7 +153,7 @@ class Access:
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:
-            await self._app(scope, self._capped(receive), exchange)
+            await self._app(scope, self._bodies.capped(receive), exchange)
         except asyncio.CancelledError:  # the time to finish in after SIGTERM is over
             await _cut_short(scope, receive, exchange)
         except Exception as error:  # the application answers its own; this is from between it and here
@@ -194,9 +193,7 @@ class Access:
                 raise _stopping()
             if route is not None and route.asks and principal.tenant_id is not None:
                 self._take_place(principal.tenant_id, exchange)
-        declared = headers.get("content-length", "0")
-        if not declared.isdigit() or int(declared) > self._max_body_bytes:
-            raise self._too_large()
+        self._bodies.refuse_declared(headers)
 
     def _take_place(self, tenant_id: str, exchange: _Exchange) -> None:
         """Let a question in. Raises the Problem 429 where its tenant has its share of places already."""
@@ -218,13 +215,12 @@ class Access:
         return headers
 
     async def _authenticate(self, headers: Headers, path: str) -> Principal:
-        match = _BEARER.fullmatch(headers.get("authorization", ""))
-        key = _as_sent(match[1]) if match else None
+        key = bearer_key(headers)
         if key is not None and path == METRICS_PATH and self._opens_metrics(key):
             return Principal("metrics", None, frozenset({METRICS}))
         principal = await self._principal(key) if key is not None else None
         if principal is None:
-            raise _unknown_key() if match else _unauthorized("Send your key as 'Authorization: Bearer <key>'.")
+            raise _unknown_key() if key is not None else unauthorized()
         return principal
 
     async def _audit(self, exchange: _Exchange, status: int, refusal: bool = False) -> None:
@@ -242,33 +238,7 @@ class Access:
             await asyncio.to_thread(self._tell, tenant_id, entry, refusal)
 
     def _opens_metrics(self, key: str) -> bool:
-        expected = self._metrics_key
-        return expected is not None and hmac.compare_digest(key.encode("utf-8", "surrogateescape"), expected.encode())
-
-    def _capped(self, receive: Receive) -> Receive:
-        seen, whole = 0, False
-
-        async def capped() -> Message:
-            nonlocal seen, whole
-            try:
-                async with asyncio.timeout(None if whole else self._body_seconds):  # after it only the client's leaving
-                    message = await receive()
-            except TimeoutError:
-                raise _too_slow() from None
-            whole = whole or not message.get("more_body", False)
-            seen += len(message.get("body", b""))
-            if seen > self._max_body_bytes:
-                raise self._too_large()
-            return message
-
-        return capped
-
-    def _too_large(self) -> Problem:
-        return Problem(
-            413,
-            "too_large",
-            f"The request's body is larger than {self._max_body_bytes // 1024**2} MiB; send less at once.",
-        )
+        return self._metrics_key is not None and same_key(key, self._metrics_key)
 
 
 def rate_headers(allowances: Sequence[Allowance]) -> dict[str, str]:
@@ -333,26 +303,8 @@ async def _cut_short(scope: Scope, receive: Receive, exchange: _Exchange) -> Non
 
 
 def _unknown_key() -> Problem:
-    return _unauthorized("This key is unknown, revoked or expired.")
-
-
-def _unauthorized(detail: str) -> Problem:
-    return Problem(401, "unauthorized", detail, {"WWW-Authenticate": "Bearer"})
-
-
-def _too_slow() -> Problem:
-    return Problem(
-        408, "too_slow", "The rest of the request's body did not come; send it again.", {"Connection": "close"}
-    )
+    return unauthorized("This key is unknown, revoked or expired.")
 
 
 def _stopping() -> Problem:
     return Problem(503, "stopping", "The service is shutting down; send this again in a moment.", {"Retry-After": "2"})
-
-
-def _as_sent(value: str) -> str:
-    """A header's value in UTF-8, which clients send and ASGI's latin-1 view garbles."""
-    try:
-        return value.encode("latin-1").decode("utf-8")
-    except UnicodeDecodeError:
-        return value

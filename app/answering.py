@@ -7,27 +7,24 @@ the engine seam; knows no HTTP.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 
 from adapters import (
     Done,
     Engine,
-    Event,
-    Failed,
     Passage,
     PromptTemplate,
     Row,
     Selection,
     Span,
-    Submission,
     Token,
     Turn,
 )
 from app.followup import standalone
+from app.row_events import submitted
 from app.schemas import (
     AdapterUsed,
     AskRequest,
@@ -122,7 +119,7 @@ async def answer(
         question = request.question if engine.generates else rewritten or request.question
         row = _row(workspace, selection, template, request, question, passages, history, grounded)
         first_token: float | None = None
-        async with _submitted(engine, row, turn.end if turn is not None else None) as events:
+        async with submitted(engine, row, turn.end if turn is not None else None) as events:
             yield Retrieved(passages)
             async for event in events:
                 if isinstance(event, Token):
@@ -209,61 +206,13 @@ async def _rewritten(engine: Engine, tenant_id: str, question: str, history: tup
             history=history,
             grounded=False,
         )
-        async with _submitted(engine, row) as events:
+        async with submitted(engine, row) as events:
             async for event in events:
                 if isinstance(event, Done):
                     line = event.answer.strip().strip('"“”').strip()
                     if event.finish_reason == "stop" and line and "\n" not in line and "\0" not in line:
                         return None if line == question.strip() else line
     return standalone(question, history)
-
-
-@asynccontextmanager
-async def _submitted(
-    engine: Engine, row: Row, ended: Callable[[], None] | None = None
-) -> AsyncIterator[AsyncIterator[Event]]:
-    """What the engine tells of a row, up to its Done. The row is cancelled when the context is left.
-
-    Args:
-        ended: called in this event loop when the engine is done with the row, whether or not that was read.
-    """
-    loop = asyncio.get_running_loop()
-    events: asyncio.Queue[Event] = asyncio.Queue()
-
-    def told(event: Event) -> None:
-        events.put_nowait(event)
-        if ended is not None and isinstance(event, Done | Failed):
-            ended()
-
-    def deliver(event: Event) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(told, event)
-
-    submitting = asyncio.ensure_future(asyncio.to_thread(engine.submit, row, deliver))
-    try:
-        submission = await asyncio.shield(submitting)
-    except asyncio.CancelledError:  # the thread goes on, and the row must not
-        submitting.add_done_callback(_cancel_submitted)
-        raise
-    try:
-        yield _until_done(events)
-    finally:
-        submission.cancel()
-
-
-async def _until_done(events: asyncio.Queue[Event]) -> AsyncGenerator[Event]:
-    while True:
-        event = await events.get()
-        if isinstance(event, Failed):
-            raise event.error
-        yield event
-        if isinstance(event, Done):
-            return
-
-
-def _cancel_submitted(submitting: asyncio.Future[Submission]) -> None:
-    if not submitting.cancelled() and submitting.exception() is None:
-        submitting.result().cancel()
 
 
 def language_warning(text: str, what: str) -> str | None:

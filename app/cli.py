@@ -26,6 +26,10 @@ _KERNELS = {
 _PANELS = {
     "Service": {
         "serve": ("serving:serve", "Run the service."),
+        "model-server": (
+            "model_serving:model_server",
+            "Serve a language model and its adapters to Lorebases, in one process or on Ray.",
+        ),
         "doctor": (
             "doctor:doctor",
             "Say what is wrong with this machine, the data or the service, and how to mend it.",

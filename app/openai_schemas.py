@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -63,7 +64,11 @@ class StreamOptions(Request):
     include_obfuscation: bool = False
 
 
-class ChatRequest(Request):
+class ChatFields(Request):
+    """What a chat is asked with, wherever the words of its answer come from."""
+
+    unsupported: ClassVar[Mapping[str, str]] = {}
+
     model: str = Field(min_length=1, max_length=200, description="`name`, `name@version` or the base model.")
     messages: list[ChatMessage] = Field(min_length=1, max_length=200)
     stream: bool = False
@@ -78,21 +83,20 @@ class ChatRequest(Request):
     user: str | None = Field(None, description="Requests of one user are in the same arm of a canary.")
     cache_salt: str | None = Field(None, max_length=200, description="As vLLM's; no cache is shared here anyway.")
     response_format: dict[str, Any] | None = None
-    lorebase: LorebaseOptions = Field(default_factory=LorebaseOptions)
 
     @model_validator(mode="before")
     @classmethod
     def _supported(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        for field, reason in _UNSUPPORTED.items():
+        for field, reason in cls.unsupported.items():
             if body.get(field) not in (None, False, 0, [], {}, "none"):
                 raise ValueError(reason)
         if body.get("n") not in (None, 1):
             raise ValueError("n: one answer is given; leave n at 1")
         if body.get("response_format") not in (None, _TEXT_FORMAT):
             raise ValueError("response_format: only text is given")
-        return {key: value for key, value in body.items() if key not in _UNSUPPORTED}
+        return {key: value for key, value in body.items() if key not in cls.unsupported}
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -100,11 +104,26 @@ class ChatRequest(Request):
         return [stop] if isinstance(stop, str) else stop
 
     @model_validator(mode="after")
-    def _ends_with_a_question(self) -> ChatRequest:
-        if self.messages[-1].role != "user" or not self.messages[-1].text.strip():
-            raise ValueError("messages: the last one must be the user's and hold a question")
+    def _one_limit(self) -> Self:
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens differ; send one of them")
+        return self
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that the answer may have."""
+        return self.max_completion_tokens or self.max_tokens or 256
+
+
+class ChatRequest(ChatFields):
+    unsupported = _UNSUPPORTED
+
+    lorebase: LorebaseOptions = Field(default_factory=LorebaseOptions)
+
+    @model_validator(mode="after")
+    def _ends_with_a_question(self) -> Self:
+        if self.messages[-1].role != "user" or not self.messages[-1].text.strip():
+            raise ValueError("messages: the last one must be the user's and hold a question")
         return self
 
     @property
@@ -136,7 +155,7 @@ class ChatRequest(Request):
         return AskRequest(
             question="\n\n".join(question),
             history=[HistoryTurn(question="\n\n".join(q), answer="\n\n".join(a)) for q, a in earlier],
-            max_tokens=self.max_completion_tokens or self.max_tokens or 256,
+            max_tokens=self.most_tokens,
             top_k=options.top_k,
             filter=options.filter,
             collection=options.collection,

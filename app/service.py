@@ -19,13 +19,14 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from adapters import AdapterRef, AdapterVersion, Engine
+from adapters import AdapterRef, AdapterVersion
 from adapters.errors import AdapterError
 from app.audit import AuditEntry
 from app.background_writer import BackgroundWriter
 from app.backup import backup, sweep_staging
 from app.completion import EngineCompletion
 from app.dataset_build import DatasetBuilds
+from app.engines import engine_of, judge_of
 from app.idempotency import IdempotencyStore
 from app.ingestion import Ingestion
 from app.job_worker import JobWorker
@@ -39,7 +40,7 @@ from app.metrics import Metrics
 from app.page_images import PageImages
 from app.preference_build import PreferenceBuilds
 from app.replicas import Changed, Queue
-from app.settings import BUILTIN, NO_RERANKER, REMOTE, Settings
+from app.settings import BUILTIN, NO_RERANKER, Settings
 from app.storage import FolderStorage, Storage, open_storage
 from app.task_worker import TaskWorker
 from app.tenant_folders import TenantFolders
@@ -122,7 +123,7 @@ class Service:
         )
         with self._storage.starting():
             self.new_keys = first_keys(self.directory, settings)
-        self.engine = _engine_of(settings)
+        self.engine = engine_of(settings)
         self.metrics = Metrics(self.engine, lambda: self.readiness()[0])
         self._embedder = embedder_of(settings)
         self._reranker = _reranker_of(settings)
@@ -156,7 +157,7 @@ class Service:
         self.workspaces.sweep()
         self.trainings = Trainings(settings, self.engine, self.wake_tasks)
         builds = DatasetBuilds(self.engine)
-        preferences = PreferenceBuilds(self.engine, partial(_judge_of, settings) if settings.judge else None)
+        preferences = PreferenceBuilds(self.engine, partial(judge_of, settings) if settings.judge else None)
         evaluations = Evaluations(self.engine)
         self._task_workers = [
             TaskWorker(
@@ -450,61 +451,10 @@ class Service:
         return workspace
 
 
-def _engine_of(settings: Settings) -> Engine:
-    """The engine of the settings, not loaded yet. Each is imported here, since each imports a model library."""
-    if settings.model == BUILTIN:
-        from adapters import ReaderEngine
-
-        return ReaderEngine(
-            dtype=settings.dtype,
-            adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
-            max_waiting=settings.max_waiting,
-        )
-    if settings.model.startswith(REMOTE):
-        from adapters import RemoteEngine
-
-        return RemoteEngine(
-            settings.model.removeprefix(REMOTE),
-            settings.openai_url,
-            key=settings.openai_key.get_secret_value() if settings.openai_key else None,
-            context=settings.openai_context,
-            max_batch=settings.max_batch,
-            max_waiting=settings.max_waiting,
-            silence_seconds=settings.openai_silence_seconds,
-            adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
-            path_there=settings.path_there,
-        )
-    from adapters import CausalEngine
-
-    return CausalEngine(
-        settings.model,
-        dtype=settings.dtype,
-        quantized=settings.quantize,
-        merge_after=settings.merge_after,
-        max_batch=settings.max_batch,
-        kv_budget_bytes=settings.kv_memory_mb * 1024**2,
-        prefill_tokens=settings.prefill_tokens,
-        adapter_budget_bytes=settings.adapter_memory_mb * 1024**2,
-        max_waiting=settings.max_waiting,
-    )
-
-
 def _at_once(settings: Settings) -> int:
     """How many questions are worked on at once: twice what fills the engine, so that one tenant alone can fill it."""
     filled = _READ_AT_ONCE if settings.model == BUILTIN else settings.max_batch
     return 2 * (filled + _SEARCHED_AT_ONCE)
-
-
-def _judge_of(settings: Settings) -> Engine:
-    """The engine that judges answers, not loaded yet."""
-    from adapters import RemoteEngine
-
-    return RemoteEngine(
-        (settings.judge or "").removeprefix(REMOTE),
-        settings.judge_url,
-        key=settings.judge_key.get_secret_value() if settings.judge_key else None,
-        silence_seconds=settings.openai_silence_seconds,
-    )
 
 
 def _parse_limits(settings: Settings) -> ParseLimits:

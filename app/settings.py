@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         description="Where that server, if it is vLLM, sees the folder LOREBASE_DATA, which it reads adapters from; "
         "unset: at the same place.",
     )
+    model_server_key: SecretStr | None = Field(
+        None,
+        description="Key that `lorebase model-server` asks for, 16 characters or more; what LOREBASE_OPENAI_KEY is to "
+        "the service in front of it.",
+    )
     judge: str | None = Field(
         None,
         pattern="^openai:.",
@@ -219,7 +224,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for machines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line.")
 
-    @field_validator("admin_key", "default_key", "metrics_key")
+    @field_validator("admin_key", "default_key", "metrics_key", "model_server_key")
     @classmethod
     def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and len(key.get_secret_value()) < 16:

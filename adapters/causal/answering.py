@@ -49,8 +49,9 @@ class Answering(PooledRow[LoadedLora]):
         if not math.isfinite(log_probability):
             self.tell(Failed(ModelFailed("The model's scores are not finite; try another adapter or dtype.")))
             return
-        if shown := self.text.push(token_id, log_probability):
-            self.tell(Token(shown))
+        shown = self.text.push(token_id, log_probability)
+        if shown or (self.prompt.verbatim and self.text.finish_reason is not None):
+            self.tell(Token(shown, self.text.scores()))
         if self.text.finish_reason is not None:
             self.tell(self.text.done(self.row, self.prompt))
 

@@ -108,6 +108,12 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
         return self._loaded()[0].fingerprint
 
     @property
+    def context(self) -> int:
+        """Tokens that the prompt and the answer of one row may have together."""
+        base, runner = self._loaded()
+        return min(base.context, runner.cache.most_tokens)
+
+    @property
     def weight_bytes(self) -> int:
         return self._loaded()[1].whole_bytes
 

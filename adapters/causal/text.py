@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from adapters.engine import Done, Row
 from adapters.prompt import Prompt
-from adapters.shown_text import ShownText, done_of
+from adapters.shown_text import done_of, shown_text
 
 _BROKEN = "\ufffd"  # what decoders put for an incomplete UTF-8 sequence
 
@@ -65,12 +65,13 @@ class AnswerText:
     def __init__(
         self, decoder: Decoder, limit: int, eos_ids: Collection[int], prompt: Prompt, stop: Sequence[str] = ()
     ) -> None:
-        self._shown = ShownText(prompt.shown if prompt.grounded else None, stop)
+        self._shown = shown_text(prompt, stop)
         self._detokenizer = Detokenizer(decoder)
         self._limit = limit
         self._eos_ids = eos_ids
         self._tokens = 0
         self._log_probability = 0.0
+        self._untold: list[float] = []
         self.finish_reason: Literal["stop", "length"] | None = None
 
     def push(self, token_id: int, log_probability: float) -> str:
@@ -81,6 +82,7 @@ class AnswerText:
         else:
             self._tokens += 1
             self._log_probability += log_probability
+            self._untold.append(log_probability)
             piece = self._detokenizer.push(token_id)
             if self._tokens >= self._limit:
                 self.finish_reason = "length"
@@ -89,6 +91,11 @@ class AnswerText:
         if self._shown.stopped:
             self.finish_reason = "stop"
         return shown
+
+    def scores(self) -> tuple[float, ...]:
+        """Log-probabilities of the tokens since this was last asked."""
+        untold, self._untold = tuple(self._untold), []
+        return untold
 
     @property
     def confidence(self) -> float:

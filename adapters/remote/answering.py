@@ -15,7 +15,7 @@ from adapters.pooled import PooledRow
 from adapters.prompt import COMMON_CONTROL_TOKENS, Prompt, conversation
 from adapters.remote.adapters import ServedAdapter
 from adapters.remote.model_server import Kind
-from adapters.shown_text import ShownText, done_of
+from adapters.shown_text import ShownText, done_of, shown_text
 
 _MOST_STOPS = 4  # what OpenAI's API takes; further ones are met here
 
@@ -58,7 +58,7 @@ class Answering(PooledRow[ServedAdapter]):
 
     def begin_again(self) -> None:
         """Forget what an attempt said that nobody was told."""
-        self.text = ShownText(self.prompt.shown if self.prompt.grounded else None, self.row.stop)
+        self.text = shown_text(self.prompt, self.row.stop)
         self.pieces = self.scored = 0
         self.log_probability, self.confidence, self.finish_reason = 0.0, None, None
 

@@ -33,7 +33,7 @@ from adapters.remote.adapters import NOT_TAKEN, ServedAdapter
 from adapters.remote.answering import Answering
 from adapters.remote.estimate import EstimatingTokenizer
 from adapters.remote.link import Link
-from adapters.shown_text import ShownText
+from adapters.shown_text import shown_text
 from adapters.validation import read_adapter
 
 _log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class RemoteEngine(PooledEngine[ServedAdapter, Answering]):
             row=row,
             deliver=deliver,
             prompt=prompt,
-            text=ShownText(prompt.shown if prompt.grounded else None, row.stop),
+            text=shown_text(prompt, row.stop),
             forget=self._forget,
         )
         self._enter(answering)

@@ -16,6 +16,7 @@ import httpx
 from adapters.errors import UpstreamFailed, UpstreamUnavailable
 
 Kind = Literal["vllm", "lorebase", "other"]
+_LIKE_VLLM = ("vllm", "lorebase-model-server")  # in `owned_by`: who takes adapters by name and folder
 _CONNECT_SECONDS = 5.0
 _BUSY = (408, 425, 429, 502, 503, 504)
 _LONGEST_REASON = 300
@@ -89,7 +90,7 @@ class ModelServer:
             raise Refused(404, f"it serves no model {model!r}; it has: {names}")
         entry = by_id[model]
         owner, context = entry.get("owned_by"), entry.get("max_model_len")
-        kind: Kind = "vllm" if owner == "vllm" else "lorebase" if owner == "lorebase" else "other"
+        kind: Kind = "vllm" if owner in _LIKE_VLLM else "lorebase" if owner == "lorebase" else "other"
         return ServedModel(kind, context if isinstance(context, int) and context > 0 else None, frozenset(by_id))
 
     async def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from pydantic import ValidationError
 
 from adapters import ABSTENTION, BASE, Engine, PromptTemplate, Selection
 from app.answering import AnswerPiece, Retrieved, answer
+from app.disconnects import unless_gone
 from app.life.erasure import Choice
 from app.life.promotion import promote
 from app.openai_schemas import ChatRequest, LoadAdapterRequest, UnloadAdapterRequest
 from app.problems import Problem, openai_error, problem_of
 from app.reach import narrowed_request
 from app.routes.dependencies import CurrentPrincipal, CurrentService, CurrentWorkspace, ReadyEngine
-from app.routes.questions import Steps, counted, refuse_long, unless_gone, whole
+from app.routes.questions import Steps, counted, refuse_long, whole
 from app.schemas import AskResponse
 from app.templates import BUILTIN, StoredTemplate
 from app.workspace import Workspace

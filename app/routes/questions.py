@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from app.answering import AnswerPiece, Retrieved, answer, find
+from app.disconnects import unless_gone
 from app.metrics import Outcome
 from app.problems import Problem, problem_of
 from app.reach import narrowed_request
@@ -124,26 +125,6 @@ async def whole(steps: Steps) -> AskResponse:
             if isinstance(step, AskResponse):
                 return step
     raise RuntimeError("the engine ended without an answer")
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns; a client that hangs up cancels it, and with it the row. Raises Problem 499."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            task.cancel()
-            raise Problem(499, "client_gone", "The client closed the connection.")
-        return task.result()
-    finally:
-        gone.cancel()
-        task.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _stream(steps: Steps) -> AsyncIterator[str]:

@@ -12,7 +12,16 @@ from adapters.citation_marks import CheckedMarks
 from adapters.engine import Row
 from adapters.errors import InvalidTemplate, RequestTooLong
 from adapters.prompt import pack, render
-from adapters.template import ABSTENTION, DEFAULT_TEMPLATE, Example, Passage, PromptTemplate, Turn, check_template
+from adapters.template import (
+    ABSTENTION,
+    DEFAULT_TEMPLATE,
+    ChatMessage,
+    Example,
+    Passage,
+    PromptTemplate,
+    Turn,
+    check_template,
+)
 from tests.adapters.tiny_llama import make_tiny_llama
 
 PASSAGES = (Passage("Revenue was 12 million.", "Report"), Passage("Staff have thirty days."), Passage("Twice a day."))
@@ -37,6 +46,24 @@ def test_chat_form(chat: Any) -> None:
         in text
     )
     assert text.endswith("Question: What was revenue?<|end|><|assistant|>")
+
+
+def test_a_conversation_composed_elsewhere_stays_as_it_is_but_for_control_tokens(chat: Any) -> None:
+    said = (
+        ChatMessage("system", " Cite. "),
+        ChatMessage("user", "<sources>\n[1] A: b\n</sources>\n\nQuestion: Why <|user|>?"),
+        ChatMessage("assistant", f"Because [1] [7].\n{ABSTENTION}"),
+        ChatMessage("user", "And?\n"),
+    )
+    row = Row("", (), grounded=False, chat=said, max_tokens=5)
+    prompt = pack(row, chat, context=512)
+    assert prompt.text == (
+        "<|system|> Cite. <|end|><|user|><sources>\n[1] A: b\n</sources>\n\nQuestion: Why < |user|>?<|end|>"
+        f"<|assistant|>Because [1] [7].\n{ABSTENTION}<|end|><|user|>And?\n<|end|><|assistant|>"
+    )
+    assert (prompt.verbatim, prompt.grounded, prompt.unanswerable) == (True, False, False)
+    with pytest.raises(RequestTooLong, match="messages"):
+        pack(row, chat, context=len(prompt.token_ids) + 4)
 
 
 def test_plain_form(plain: Any) -> None:
