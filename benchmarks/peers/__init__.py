@@ -1,1 +1,1 @@
-"""Other libraries that ingest documents, one small file each: run in an environment of its own by `ingest_peers`."""
+"""Other libraries that ingest, search and answer, one small file each, each run in an environment of its own."""

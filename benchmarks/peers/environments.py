@@ -14,10 +14,11 @@ from pathlib import Path
 
 REQUIREMENTS = {
     "langchain": ["langchain-core==1.8.3", "langchain-community==0.4.2", "langchain-huggingface==1.2.3",
-                  "langchain-text-splitters==1.1.3"],
+                  "langchain-text-splitters==1.1.3", "rank-bm25==0.2.2"],
     "llamaindex": ["llama-index-core==0.14.25", "llama-index-embeddings-huggingface==0.8.0",
-                   "llama-index-vector-stores-faiss==0.7.0"],
-    "haystack": ["haystack-ai==3.4.1", "sentence-transformers-haystack==2.0.0"],
+                   "llama-index-vector-stores-faiss==0.7.0", "llama-index-llms-huggingface==0.8.0",
+                   "llama-index-retrievers-bm25==0.8.0"],
+    "haystack": ["haystack-ai==3.4.1", "sentence-transformers-haystack==2.0.0", "transformers-haystack==2.0.0"],
     "txtai": ["txtai==9.14.0", "chonkie==1.7.0"],
 }  # fmt: skip
 _DONE = "installed"

@@ -152,6 +152,22 @@ CATALOGUE: Mapping[str, Benchmark] = {
             peer: f"peers/{peer}/tuned/0" for peer in ("lorebase", "langchain", "llamaindex", "haystack", "txtai")
         }),
     ),
+    "answer_peers": Benchmark(
+        "search and answers beside other libraries", _QUICK_DATA, (_SQUAD,),
+        (
+            Figure("default_search_time_vs_best", "a search by HTTP against the quickest peer, defaults", 1, unit="×"),
+            Figure("default_search_per_s_vs_best", "eight searches at once against the best peer", 1, unit="×"),
+            Figure("default_ask_time_vs_best", "an answer by HTTP against the quickest peer, defaults", 1, unit="×"),
+            Figure("default_ask_per_s_vs_best", "eight answers at once against the best peer", 1, unit="×"),
+            Figure("default_recall@1_above_best", "recall@1 above the best peer, defaults", 0),
+            Figure("tuned_recall@1_above_best", "recall@1 above the best peer, tuned", 0),
+            Figure("default_right_above_best", "right answers above the best peer, defaults", 0),
+        ),
+        Bars("Answers of the same model, eight at once, at defaults", "1/s", {
+            peer: f"peers/{peer}/default/ask_per_s/0"
+            for peer in ("lorebase", "langchain", "llamaindex", "haystack", "txtai")
+        }),
+    ),
     "bodies": Benchmark(
         "a folder of documents through a real server: this documentation", ("{root}/docs", "--quick"), (),
         (Figure("failures", "documents of a folder that failed", 0, most=True),),
