@@ -41,8 +41,8 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None,
         description="`postgresql://user:password@host/database`: keep all rows in that PostgreSQL database, and in the "
-        "folder only adapters and keys.env; unset: SQLite files in the folder. Needs "
-        "`pip install 'lorebase[postgres]'`.",
+        "folder only adapters and keys.env; any number of processes may serve it. Unset: SQLite files in the folder, "
+        "for one process. Needs `pip install 'lorebase[postgres]'`.",
     )
     admin_key: SecretStr | None = Field(None, description="Admin key, 16 characters or more, instead of a made one.")
     default_key: SecretStr | None = Field(

@@ -106,8 +106,6 @@ class Retriever:
         vector = None if options.mode == "keyword" else self._queries.vector(query)
         with self._database.read() as connection:
             documents = store.matching(connection, predicate, collection)
-            changed = index_changes.latest(connection).change
-        self._nearest.follow(changed)
         candidates = max(top_k, options.candidates)
         found = self._first_stage(_Query(query, vector, documents, options), candidates)
         if reranker is not None:
@@ -131,6 +129,7 @@ class Retriever:
     def _first_stage(self, query: _Query, count: int) -> list[FoundPassage]:
         """The best ``count`` passages by the fused score, or by the one search that is asked for."""
         wanted = max(count, _FIRST_STAGE)
+        has_followed = False
         while True:
             switches, followed = self._nearest.switches(), self._nearest.followed
             dense: tuple[list[int], list[float]] = ([], [])
@@ -138,9 +137,13 @@ class Retriever:
                 dense = self._nearest.search(query.vector, wanted, query.documents)
             with self._database.read() as connection:
                 changed = index_changes.latest(connection)
-                found = self._joined(connection, query, dense, wanted)
-            if changed.replacement > followed and query.vector is not None:
+                # Once it has followed, only what was replaced meanwhile counts: others may add without end.
+                newest = changed.replacement if has_followed else changed.change
+                is_behind = query.vector is not None and newest > followed
+                found = [] if is_behind else self._joined(connection, query, dense, wanted)
+            if is_behind:
                 self._nearest.follow(changed.change)
+                has_followed = True
                 continue
             if switches != self._nearest.switches():
                 continue  # content was replaced in between: what was found may be neither the old nor the new

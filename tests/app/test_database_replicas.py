@@ -74,6 +74,13 @@ def lapse(server: PostgresServer, tenant_id: str) -> None:
     server.execute("UPDATE leases SET until = clock_timestamp() WHERE tenant_id = %s", (tenant_id,))
 
 
+def lose_connections(server: PostgresServer) -> None:
+    server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'lorebase replica' AND usename = current_user"
+    )
+
+
 def test_a_queue_is_one_process_s_until_it_gives_it_back(
     two: tuple[DatabaseReplicas, DatabaseReplicas, Heard], tenant_id: str
 ) -> None:
@@ -161,8 +168,7 @@ def test_changes_that_were_told_while_the_connection_was_lost_are_not_missed(
     _, other, heard = two
     assert within(2, lambda: ("everything", "") in heard.changes)
     heard.changes.clear()
-    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lorebase replica' "
-                   "AND pid <> pg_backend_pid() AND usename = current_user")  # fmt: skip
+    lose_connections(server)
     assert within(5, lambda: ("everything", "") in heard.changes)
     assert within(3, lambda: other.failure() is None)
 
@@ -194,6 +200,17 @@ def test_a_database_is_served_by_many_or_had_by_one(url: str) -> None:
         assert alone.claim(3)
         with pytest.raises(DatabaseInUse, match="for itself"):
             DatabaseReplicas(one, "1")
+
+
+def test_a_process_whose_tables_were_brought_to_a_newer_version_works_no_more(url: str, server: PostgresServer) -> None:
+    replica, heard = DatabaseReplicas(server, "1"), Heard()
+    replica.start(heard.changed, heard.undone)
+    server.execute("UPDATE schema_version SET version = version + 1 WHERE component = 'usage'")
+    lose_connections(server)
+    assert within(5, lambda: "another version" in (replica.failure() or ""))
+    assert not replica.take("0" * 32, "documents")
+    server.execute("UPDATE schema_version SET version = version - 1 WHERE component = 'usage'")
+    replica.stop()
 
 
 def test_processes_that_would_not_find_each_others_adapters_are_told_so(url: str, tmp_path: Path) -> None:
