@@ -26,9 +26,10 @@ import httpx
 
 from adapters import FileState, reader_is_there, registered_in, reranker_is_there
 from app.backup import DATABASE, TENANTS
+from app.data_folder import DataFolderInUse, DataFolderUnusable, lock_data_folder, misplaced
 from app.database_diagnosis import look_at, registries
 from app.keys_file import KEYS_FILE, kept_key
-from app.service import DataFolderInUse, embedder_of, lock_data_folder
+from app.service import embedder_of
 from app.settings import BUILTIN, REMOTE, Settings
 from app.storage import knows_no_tenant
 from app.tenant_folders import REMOVED
@@ -191,6 +192,9 @@ def check_folder(settings: Settings) -> Iterator[Finding]:
         mend = "Let this user read and write it, or set LOREBASE_DATA to another folder."
         yield Finding("data", "wrong", f"{data.absolute()} is no folder that this user may write", mend)
         return
+    if (reason := misplaced(data)) is not None:
+        yield Finding("data", "wrong", reason, "Move it away, or set LOREBASE_DATA to another folder.")
+        return
     keys = data / KEYS_FILE
     if keys.is_file() and keys.stat().st_mode & 0o077:
         yield Finding("keys", "wrong", f"{keys} can be read by others", f"chmod 600 {keys}, and make new keys.")
@@ -209,6 +213,8 @@ def is_held(data: Path) -> bool:
     try:
         with lock_data_folder(data):
             return False
+    except DataFolderUnusable:  # nobody can have it
+        return False
     except DataFolderInUse:
         return True
 

@@ -12,10 +12,11 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.data_folder import DataFolderInUse, DataFolderUnusable
 from app.keys_file import DEFAULT_TENANT, KEYS_FILE
 from app.logs import configure_logs
 from app.main import create_app
-from app.service import DataFolderInUse, Service
+from app.service import Service
 from app.settings import Settings
 from app.storage import StorageMismatch
 from app.tracing import TracingUnavailable
@@ -68,7 +69,7 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
     configure_logs(settings.log_format, settings.log_level)
     try:
         service = Service(settings)
-    except (DataFolderInUse, DatabaseInUse, StorageMismatch, TracingUnavailable) as error:
+    except (DataFolderInUse, DataFolderUnusable, DatabaseInUse, StorageMismatch, TracingUnavailable) as error:
         raise CannotServe(str(error)) from error
     print(json.dumps(place(service)) if as_json else welcome(service), flush=True)  # noqa: T201
     server = _DrainingServer(uvicorn_config(create_app(service), settings), service)

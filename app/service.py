@@ -6,15 +6,13 @@ The one place where engines, embedder, parser, tenants and jobs meet. Knows ever
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import resource
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +23,7 @@ from app.audit import AuditEntry
 from app.background_writer import BackgroundWriter
 from app.backup import backup, sweep_staging
 from app.completion import EngineCompletion
+from app.data_folder import lock_data_folder
 from app.dataset_build import DatasetBuilds
 from app.engines import engine_of, judge_of
 from app.idempotency import IdempotencyStore
@@ -78,10 +77,6 @@ _PAGE_SECONDS = 20.0  # to draw one page of a PDF
 _FILES_OF_A_TENANT = 16  # a database with a writer and some readers, and as much again to spare
 
 
-class DataFolderInUse(Exception):
-    """Another process serves this data folder."""
-
-
 class BackupElsewhere(Exception):
     """The rows lie in a database that has tools of its own for backups."""
 
@@ -105,7 +100,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.tracing = Tracing(settings.otlp_endpoint, version("lorebase")) if settings.otlp_endpoint else None
-        settings.data.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # what is there instead is told below
+            settings.data.mkdir(parents=True, exist_ok=True)
         self._resources = ExitStack()
         url = settings.database_url.get_secret_value() if settings.database_url else None
         self._resources.enter_context(lock_data_folder(settings.data, shared=url is not None))
@@ -491,27 +487,6 @@ def _reranker_of(settings: Settings) -> Reranker | None:
         return None
     fast = settings.embedding_backend != "torch" and openvino_is_there()
     return EmbeddedReranker(dtype=settings.dtype, compile_encoder=openvino_hidden_states if fast else None)
-
-
-@contextmanager
-def lock_data_folder(data: Path, *, shared: bool = False) -> Iterator[None]:
-    """Keep every other process out of a data folder, or with ``shared`` those that do not share it.
-
-    Raises:
-        DataFolderInUse: another process holds it.
-    """
-    handle = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise DataFolderInUse(
-            f"Another Lorebase process uses the data folder {data}. Stop it, or set LOREBASE_DATA to another folder."
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def embedder_of(settings: Settings) -> Embedder:

@@ -14,8 +14,8 @@ from rich.progress import DownloadColumn, Progress, TextColumn, TimeElapsedColum
 
 from app.backup import DATABASE, TENANTS, InvalidBackup, backup, is_complete, restore
 from app.client import LorebaseClient, ServiceError
+from app.data_folder import DataFolderInUse, lock_data_folder
 from app.keys_file import kept_key
-from app.service import DataFolderInUse, lock_data_folder
 from app.settings import Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.terminal.failures import CommandFailed, Exit, told

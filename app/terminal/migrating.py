@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from app.backup import DATABASE
+from app.data_folder import DataFolderInUse, lock_data_folder
 from app.migration import KEPT, MigrationFailed, to_folder, to_postgresql
-from app.service import DataFolderInUse, lock_data_folder
 from app.settings import Settings
 from app.storage import StorageMismatch
 from app.terminal.failures import CommandFailed, Unusable, told

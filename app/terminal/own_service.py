@@ -15,12 +15,13 @@ from pathlib import Path
 import uvicorn
 
 from app.backup import DATABASE
+from app.data_folder import DataFolderInUse, lock_data_folder
 from app.keys import Principal, new_key
 from app.keys_file import DEFAULT_TENANT, KEYS_FILE
 from app.logs import configure_logs
 from app.main import create_app
 from app.scopes import OPERATOR, spread
-from app.service import DataFolderInUse, Service, lock_data_folder
+from app.service import Service
 from app.settings import Settings
 from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
 from app.terminal.failures import CommandFailed, Exit

@@ -12,7 +12,8 @@ import typer
 from rich.progress import Progress
 
 from app.backup import DATABASE, TENANTS
-from app.service import DataFolderInUse, embedder_of, lock_data_folder
+from app.data_folder import DataFolderInUse, lock_data_folder
+from app.service import embedder_of
 from app.settings import Settings
 from app.storage import StorageMismatch, open_storage
 from app.tenants import Tenant, TenantDirectory

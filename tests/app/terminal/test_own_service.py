@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.service import lock_data_folder
+from app.data_folder import lock_data_folder
 from tests.app.terminal.console import lorebase
 
 pytestmark = pytest.mark.e2e
