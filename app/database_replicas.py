@@ -30,7 +30,7 @@ _BEAT_SECONDS = 1.0
 _HEAR_SECONDS = 0.2  # between two looks at whether to stop
 _FORGET_SECONDS = 60.0  # after which a process that was not heard of is left out
 _MOST_SKEW_SECONDS = 5.0
-_LOOK_SECONDS = 30.0  # between two looks at everything, should a change ever not have been told
+_LOOK_SECONDS = 120.0  # between two looks at everything, should a change ever not have been told
 _FOUND_AT_ONCE = 64
 
 REPLICA_TABLES = f"""

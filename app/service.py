@@ -235,10 +235,13 @@ class Service:
             return
         self._loaded.set()
         _log.info("ready", extra={"model": self.engine.name, "base": self.engine.fingerprint[:16]})
-        self._pin_adapters()
-        for tenant_id in self.directory.unfinished():
-            self.worker.wake(tenant_id)
-            self.wake_tasks(tenant_id)
+        try:
+            self._pin_adapters()
+            for tenant_id in self.directory.unfinished():
+                self.worker.wake(tenant_id)
+                self.wake_tasks(tenant_id)
+        except (*STORAGE_ERRORS, IngestError) as error:  # a database that is away: its work is found when it is back
+            _log.warning("pinned adapters and unfinished jobs are not known yet: %s", error)
         self.worker.start()
         for task_worker in self._task_workers:
             task_worker.start()
