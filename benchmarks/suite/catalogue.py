@@ -131,7 +131,7 @@ CATALOGUE: Mapping[str, Benchmark] = {
         (
             Figure("ask_ratio", "answers a second of two processes against one, on the same processors", unit="×"),
             Figure("ask_cpu_ratio", "processor time of an answer, two against one", unit="×"),
-            Figure("ingest_ratio", "ingestion by two processes against one, on the same processors", unit="×"),
+            Figure("ingest_cpu_ratio", "processor time of ingestion, two against one", unit="×"),
         ),
     ),
     "scaling": Benchmark(
