@@ -149,6 +149,7 @@ class Service:
             settings.index_memory_mb * 1024**2,
             most_open=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_OF_A_TENANT,
             registry_state=self._storage.registry_state,
+            found_work=self._found_work,
         )
         self.workspaces.sweep()
         self.trainings = Trainings(settings, self.engine, self.wake_tasks)
@@ -238,13 +239,16 @@ class Service:
         try:
             self._pin_adapters()
             for tenant_id in self.directory.unfinished():
-                self.worker.wake(tenant_id)
-                self.wake_tasks(tenant_id)
+                self._found_work(tenant_id)
         except (*STORAGE_ERRORS, IngestError) as error:  # a database that is away: its work is found when it is back
             _log.warning("pinned adapters and unfinished jobs are not known yet: %s", error)
         self.worker.start()
         for task_worker in self._task_workers:
             task_worker.start()
+
+    def _found_work(self, tenant_id: str) -> None:
+        self.worker.wake(tenant_id)
+        self.wake_tasks(tenant_id)
 
     def _wake(self, queue: Queue, tenant_id: str) -> None:
         """Something waits that no process does."""

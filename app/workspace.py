@@ -148,6 +148,8 @@ class Workspaces:
         index_budget_bytes: what indexes and database connections may hold together.
         most_open: how many tenants may hold anything at once.
         registry_state: of a tenant's adapters, given their folder.
+        found_work: told of a tenant that is opened with jobs to be done: after a disk refused, or a crash, the central
+            database may not know of them.
     """
 
     def __init__(
@@ -158,6 +160,7 @@ class Workspaces:
         index_budget_bytes: int,
         most_open: int,
         registry_state: Callable[[str, Path], RegistryState] = lambda _id, adapters: FileState(adapters),
+        found_work: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._folders = folders
         self._directory = directory
@@ -166,6 +169,7 @@ class Workspaces:
         self._lock = threading.Lock()
         self._most_open = most_open
         self._registry_state = registry_state
+        self._found_work = found_work
         self._open: OrderedDict[str, Workspace] = OrderedDict()
         self._held: OrderedDict[str, int] = OrderedDict()  # bytes, least recently used first
         self._total = 0
@@ -180,6 +184,8 @@ class Workspaces:
                     return None
                 resized = partial(self._resized.append, tenant_id)
                 workspace = self._open[tenant_id] = self._make(tenant_id, self._folders.of(tenant_id), resized)
+                if workspace.jobs.has_unfinished():
+                    self._found_work(tenant_id)
             self._resized.append(tenant_id)
             self._account()
             self._held.move_to_end(tenant_id)

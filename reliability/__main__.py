@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+import traceback
 
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +38,10 @@ def main() -> None:
         except NotPossible as reason:
             print(f"{name} cannot be run here: {reason}", file=sys.stderr, flush=True)
             outcomes[name] = Outcome()
+        except Exception as error:  # the other rows are run all the same
+            traceback.print_exc()
+            outcomes[name] = Outcome()
+            outcomes[name].check(False, f"{name} ended by {error!r}")
         outcomes[name].figures["seconds"] = round(time.monotonic() - began, 1)
     _report(outcomes)
     sys.exit(1 if any(outcome.failed for outcome in outcomes.values()) else 0)

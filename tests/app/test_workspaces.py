@@ -28,7 +28,13 @@ def directory(tmp_path: Path) -> Iterator[TenantDirectory]:
     directory.close()
 
 
-def workspaces(folder: Path, directory: TenantDirectory, budget: int, most_open: int) -> Workspaces:
+def workspaces(
+    folder: Path,
+    directory: TenantDirectory,
+    budget: int,
+    most_open: int,
+    found_work: Callable[[str], None] = lambda _: None,
+) -> Workspaces:
     parser = ParserProcess()
 
     def make(tenant_id: str, own: Path, resized: Callable[[], None]) -> Workspace:
@@ -47,7 +53,7 @@ def workspaces(folder: Path, directory: TenantDirectory, budget: int, most_open:
             resized=resized,
         )
 
-    return Workspaces(TenantFolders(folder / "tenants"), directory, make, budget, most_open)
+    return Workspaces(TenantFolders(folder / "tenants"), directory, make, budget, most_open, found_work=found_work)
 
 
 def ingest(workspace: Workspace, text: str) -> None:
@@ -113,4 +119,24 @@ def test_a_tenant_at_work_keeps_its_database(tmp_path: Path, directory: TenantDi
         assert connection.execute("SELECT count(*) FROM documents").fetchone()[0] == 1
     every.get(other)
     assert workspace.database.connections == 0
+    every.close()
+
+
+def test_jobs_that_the_central_database_does_not_know_of_are_found_when_their_tenant_is_opened(
+    tmp_path: Path, directory: TenantDirectory
+) -> None:
+    """A commit that a disk refused may stand after a crash, when nobody expects it any more."""
+    found: list[str] = []
+    tenant_id = directory.create("late")[0].id
+    every = workspaces(tmp_path, directory, 1000 * MEBIBYTE, most_open=10, found_work=found.append)
+    workspace = every.get(tenant_id)
+    assert workspace is not None
+    assert found == []
+    with workspace.database.write() as connection:
+        workspace.jobs.add(connection, {"a" * 32: 1})
+    every.close()
+    assert directory.unfinished() == []
+    every = workspaces(tmp_path, directory, 1000 * MEBIBYTE, most_open=10, found_work=found.append)
+    every.get(tenant_id)
+    assert found == [tenant_id]
     every.close()
