@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: serve test test-long test-browser check audit docs demo bench soak format lock help
+.PHONY: serve test test-long test-browser test-ray check audit docs demo bench soak format lock help
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -13,7 +13,7 @@ serve: $(READY) ## run the service on http://127.0.0.1:8000
 	@$(BIN)/lorebase serve
 
 test: $(READY) ## the tests: no root, no browser, minutes
-	@$(BIN)/pytest -m "not long and not browser"
+	@$(BIN)/pytest -m "not long and not browser and not ray"
 
 test-long: $(READY) ## tests that take longer
 	@$(BIN)/pytest -m long || [ $$? -eq 5 ]
@@ -22,6 +22,11 @@ test-browser: $(READY) ## tests of the page in a real browser (Debian's package 
 	@$(BIN)/python -c 'import axe_playwright_python' 2>/dev/null || \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,browser]'
 	@$(BIN)/pytest -m browser tests/browser
+
+test-ray: $(READY) ## tests of the model server on Ray Serve (installs the extra; minutes, 4 GiB)
+	@$(BIN)/python -c 'import ray' 2>/dev/null || \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ray]'
+	@$(BIN)/pytest -m ray
 
 check: $(READY) ## style, types, import arrows, docs
 	@$(BIN)/ruff check .

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from adapters import AdapterMemory, EngineStatus
 from app.metrics import Metrics
+from app.model_server.ray_cluster import ServiceArguments
 from app.settings import Settings
+from app.terminal.model_serving import model_server
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,7 +71,11 @@ def test_the_profiles_add_what_they_say_and_the_parts_find_each_other() -> None:
     for name, service in services.items():
         for profile in service.get("profiles", []):
             profiles.setdefault(profile, set()).add(name)
-    assert profiles == {"monitoring": {"prometheus", "grafana"}, "vllm": {"vllm"}}
+    assert profiles == {
+        "monitoring": {"prometheus", "grafana"},
+        "vllm": {"vllm"},
+        "ray": {"ray-head", "ray-worker"},
+    }
     pinned = re.compile(r"[\w./-]+:v?\d+\.\d+")
     assert all(pinned.match(service["image"]) for service in services.values() if "image" in service)
     (job,) = read("deploy/prometheus.yml")["scrape_configs"]
@@ -76,12 +83,58 @@ def test_the_profiles_add_what_they_say_and_the_parts_find_each_other() -> None:
     (source,) = read("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
     hosts.add(re.split("[:/]+", source["url"])[1])
     hosts.add(re.split("[:/]+", services["lorebase"]["environment"]["LOREBASE_OPENAI_URL"])[1])
-    assert hosts == {"lorebase", "prometheus", "vllm"}
+    assert hosts == {"lorebase", "prometheus", "model-server"}
+    for name in ("vllm", "ray-head"):
+        assert services[name]["networks"]["default"]["aliases"] == ["model-server"]
     dashboard = json.loads((ROOT / "deploy/grafana/dashboards/lorebase.json").read_text())
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
     (provider,) = read("deploy/grafana/provisioning/dashboards/lorebase.yml")["providers"]
     mounted = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
     assert provider["options"]["path"] in mounted
+
+
+def test_the_profile_ray_starts_the_model_server_with_options_that_it_has() -> None:
+    services = read("docker-compose.yml")["services"]
+    command = services["ray-head"]["command"][-1]
+    start, serve = (part.split() for part in command.split(" && exec lorebase "))
+    assert start[:3] == ["ray", "start", "--head"]
+    filled = [re.sub(r"\$\{\w+:-(\w+)\}", r"\1", word) for word in serve[1:]]
+    given = typer.main.get_command(_command()).make_context("model-server", filled, resilient_parsing=False).params
+    assert (given["on_ray"], given["ray_address"], given["host"], given["port"]) == (True, "auto", "0.0.0.0", 8000)
+    mounted = {volume.split(":")[1] for volume in services["ray-head"]["volumes"]}
+    assert {str(given["adapters"]), str(Path(given["model"]).parent)} <= mounted
+    assert str(given["adapters"]) == services["lorebase"]["environment"]["LOREBASE_OPENAI_DATA"]
+    for name in ("ray-head", "ray-worker"):
+        assert services[name]["environment"]["RAY_AUTH_MODE"] == "token"
+        assert "ports" not in services[name]
+        assert (services[name]["read_only"], services[name]["cap_drop"]) == (True, ["ALL"])
+
+
+def _command() -> typer.Typer:
+    alone = typer.Typer()
+    alone.command()(model_server)
+    return alone
+
+
+def test_the_kubernetes_manifest_builds_what_is_there() -> None:
+    service, policy = yaml.safe_load_all((ROOT / "deploy/kuberay.yaml").read_text())
+    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    module, function = application["import_path"].split(":")
+    path = ROOT / (module.replace(".", "/") + ".py")
+    assert f"def {function}(" in path.read_text()
+    cluster = service["spec"]["rayClusterConfig"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    pinned = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned is not None
+    assert cluster["rayVersion"] == pinned[1]
+    pods = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for pod in pods:
+        (container,) = pod["template"]["spec"]["containers"]
+        mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert {application["args"]["adapters"], str(Path(application["args"]["model"]).parent)} <= mounted
+        assert "LOREBASE_MODEL_SERVER_KEY" in {variable["name"] for variable in container["env"]}
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert ServiceArguments(**application["args"]).max_replicas >= application["args"]["replicas"]
 
 
 def test_the_container_runs_without_rights_on_a_root_it_cannot_write() -> None:
