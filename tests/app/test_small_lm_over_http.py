@@ -76,6 +76,7 @@ def test_it_answers_from_ingested_documents_and_cites_the_one_that_holds_the_ans
     assert cited >= 9, f"{cited} of {len(lessons)} cited"
 
 
+@pytest.mark.long
 def test_a_manner_that_a_judge_prefers_gains_by_dpo(client: httpx.Client) -> None:
     """RLAIF end to end: sampled answers, a judge's pairs, a training on them, and what the adapter then says."""
     rng = random.Random(5)

@@ -200,6 +200,7 @@ def test_a_client_that_hangs_up_frees_its_row(client: httpx.Client, model: Path)
     until(lambda: running() == 0, 5.0)
 
 
+@pytest.mark.long
 def test_it_does_not_begin_with_what_it_cannot_serve(tmp_path: Path) -> None:
     for arguments, said in (
         ((), "--model FOLDER"),
