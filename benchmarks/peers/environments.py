@@ -21,6 +21,8 @@ REQUIREMENTS = {
     "haystack": ["haystack-ai==3.4.1", "sentence-transformers-haystack==2.0.0", "transformers-haystack==2.0.0"],
     "txtai": ["txtai==9.14.0", "chonkie==1.7.0"],
 }  # fmt: skip
+LLAMACPP = "llamacpp"
+_SERVERS = {LLAMACPP: ["xllamacpp==2026.10.11549", "gguf==0.19.0"]}  # a wheel with llama.cpp's own server in it
 _DONE = "installed"
 
 
@@ -45,7 +47,7 @@ def python_of(peer: str, folder: Path) -> Path:
     if there:
         return python
     # torch is named, so that nothing brings another one.
-    command = [str(python), "-m", "pip", "install", "--no-input", "--quiet", "torch==2.13.0", *REQUIREMENTS[peer]]
+    command = [str(python), "-m", "pip", "install", "--no-input", "--quiet", "torch==2.13.0", *_packages(peer)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise NotInstalled(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "pip failed")
@@ -54,4 +56,8 @@ def python_of(peer: str, folder: Path) -> Path:
 
 
 def _wanted(peer: str) -> str:
-    return "\n".join([sys.version, *REQUIREMENTS[peer]])
+    return "\n".join([sys.version, *_packages(peer)])
+
+
+def _packages(peer: str) -> list[str]:
+    return {**REQUIREMENTS, **_SERVERS}[peer]

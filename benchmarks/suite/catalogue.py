@@ -190,6 +190,19 @@ CATALOGUE: Mapping[str, Benchmark] = {
             Figure("decode_vs_peft", "decoding, all linear layers, against peft's adapter_names", 3, unit="×"),
         ),
     ),
+    "adapter_peers": Benchmark(
+        "requests of several adapters at once, beside llama.cpp's server", ("--quick",), (),
+        (
+            Figure("eight_vs_llamacpp", "8 requests of 8 adapters at once against llama.cpp's server", 1, unit="×"),
+            Figure("one_vs_llamacpp", "8 requests of one adapter, the same", 1, unit="×"),
+            Figure("base_vs_llamacpp", "8 requests of the base, the same", 1, unit="×"),
+            Figure("llamacpp_eight_vs_base", "llama.cpp's server: 8 adapters against the base alone"),
+        ),
+        Bars("Eight requests at once", "1/s", {
+            f"{name}, {load}": f"per_s/{name}, {load}"
+            for load in ("base", "one adapter", "eight adapters") for name in ("ours", "llama.cpp")
+        }),
+    ),
     "batching": Benchmark(
         "batching anew at every step against padded batches", ("--quick",), (),
         (
