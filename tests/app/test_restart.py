@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.adapters.reader_lora import write_lora
 from tests.adapters.tiny_llama import make_tiny_llama
 from tests.app.test_isolation import upload
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
+from tests.conftest import METRICS_KEY
 
 pytestmark = pytest.mark.e2e
 KEY = "a-key-for-the-default-tenant"
@@ -60,6 +62,18 @@ def wait_until_ready(process: subprocess.Popen[str], client: httpx.Client) -> No
     pytest.fail("the server did not become ready")
 
 
+def wait_until_asked(client: httpx.Client, questions: int) -> None:
+    """Wait until the engine has so many questions."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        metrics = client.get("/metrics", headers={"Authorization": f"Bearer {METRICS_KEY}"}).text
+        rows = re.findall(r"^lorebase_engine_rows\{[^}]*\} (\S+)", metrics, re.M)
+        if sum(map(float, rows)) >= questions:
+            return
+        time.sleep(0.05)
+    pytest.fail("the questions did not reach the engine")
+
+
 def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
     with running(tmp_path) as (process, client):
         documents = [
@@ -84,7 +98,10 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
 
 def test_what_does_not_end_in_the_time_to_stop_is_told_so(tmp_path: Path) -> None:
     model = make_tiny_llama(tmp_path / "model", context=16_384, endless=True)
-    settings = {"LOREBASE_MODEL": str(model), "LOREBASE_SHUTDOWN_SECONDS": "1", "LOREBASE_PREFILL_TOKENS": "1"}
+    settings = {
+        "LOREBASE_MODEL": str(model), "LOREBASE_SHUTDOWN_SECONDS": "1", "LOREBASE_PREFILL_TOKENS": "1",
+        "LOREBASE_METRICS_KEY": METRICS_KEY,
+    }  # fmt: skip
     body = {"question": "Who?", "passages": [{"text": "Anna Brandt. " * 800}], "max_tokens": 4096}
     with running(tmp_path / "data", **settings) as (process, client):
         ended: dict[bool, httpx.Response] = {}
@@ -95,7 +112,7 @@ def test_what_does_not_end_in_the_time_to_stop_is_told_so(tmp_path: Path) -> Non
         threads = [threading.Thread(target=ask_once, args=(stream,)) for stream in (False, True)]
         for thread in threads:
             thread.start()
-        time.sleep(0.5)
+        wait_until_asked(client, 2)
         process.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join()
