@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from adapters.fair_queue import FairQueue, may_wait
     from adapters.lineage import Lineage
     from adapters.reader import ReaderEngine
-    from adapters.registry import (
+    from adapters.registry import AdapterRegistry
+    from adapters.registry_entries import (
         BASE,
         Adapter,
-        AdapterRegistry,
         AdapterVersion,
         Selection,
         check_name,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         check_template,
     )
     from adapters.trial import AdapterEvent, EventKind, Trial
+    from adapters.version_files import FolderFiles, VersionFiles
 
 # peft imports bitsandbytes where it is installed, which complains of a faster kernel that lies on the hub.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -73,12 +74,13 @@ _HOME = {
     "adapters.reader": ["ReaderEngine"],
     "adapters.remote": ["RemoteEngine"],
     "adapters.reranker": ["EmbeddedReranker", "reranker_is_there"],
-    "adapters.registry": [
-        "BASE", "Adapter", "AdapterRegistry", "AdapterVersion", "Selection", "check_name", "pinned_in",
-        "registered_in",
+    "adapters.registry": ["AdapterRegistry"],
+    "adapters.registry_entries": [
+        "BASE", "Adapter", "AdapterVersion", "Selection", "check_name", "pinned_in", "registered_in",
     ],
     "adapters.registry_state": ["Change", "FileState", "RegistryState"],
     "adapters.trial": ["AdapterEvent", "EventKind", "Trial"],
+    "adapters.version_files": ["FolderFiles", "VersionFiles"],
     "adapters.template": [
         "ABSTENTION", "DEFAULT_TEMPLATE", "ChatMessage", "Example", "Passage", "PromptTemplate", "Turn",
         "check_template",
@@ -113,6 +115,7 @@ __all__ = [
     "Failed",
     "FairQueue",
     "FileState",
+    "FolderFiles",
     "Lineage",
     "Passage",
     "PassageRead",
@@ -127,6 +130,7 @@ __all__ = [
     "Token",
     "Trial",
     "Turn",
+    "VersionFiles",
     "check_name",
     "check_template",
     "may_wait",

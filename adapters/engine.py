@@ -7,7 +7,8 @@ an opaque word for fairness between owners, `cache_salt` an opaque word that kee
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -17,20 +18,28 @@ from adapters.template import DEFAULT_TEMPLATE, ChatMessage, Passage, PromptTemp
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """An immutable adapter version on disk: a folder in peft's format and the sha256 of its weights.
+    """An immutable adapter version: a folder in peft's format and the sha256 of its weights.
 
     Attributes:
         name: this very version's, where it has one, for people and other servers, such as ``tenant/adapter@version``.
+        bring: brings the files into the folder and keeps them there within a block; None: there they are.
     """
 
     sha256: str
     folder: Path
     name: str = field(default="", compare=False)
+    bring: Callable[[], AbstractContextManager[None]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> str:
         """Names this very version, hexadecimal: two with equal weights may differ in scaling, or in owner."""
         return hashlib.sha256(f"{self.folder}\n{self.sha256}".encode()).hexdigest()
+
+    @contextmanager
+    def at_hand(self) -> Iterator[Path]:
+        """The folder, with the files in it for as long as the block lasts. Raises AdapterFilesUnavailable."""
+        with nullcontext() if self.bring is None else self.bring():
+            yield self.folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,10 @@ AdapterError
 ├── NoEarlierVersion      nothing to roll back to
 ├── VersionInUse          a version is active or on trial
 ├── TooManyVersions       more versions than may be kept
+├── AdapterFilesUnavailable   a version's files cannot be had, or kept, at present
+│   ├── AdapterStoreUnavailable   their store cannot be reached, or refuses
+│   ├── AdapterStoreFull          their store takes no more
+│   └── AdapterFilesDamaged       they are missing there, or are not what was registered
 ├── AdapterMemoryFull     another pinned adapter would leave no room for the others
 ├── RequestTooLong        a question or prompt does not fit the model's context
 ├── QueueFull             too many rows are waiting
@@ -92,6 +96,22 @@ class TooManyVersions(AdapterError):
         )
         self.limit = limit
         self.used = used
+
+
+class AdapterFilesUnavailable(AdapterError):
+    """The files of an adapter version cannot be had, or kept, at present. The message says what to do."""
+
+
+class AdapterStoreUnavailable(AdapterFilesUnavailable):
+    """The store of adapter files cannot be reached, or refuses what it is asked for."""
+
+
+class AdapterStoreFull(AdapterFilesUnavailable):
+    """The store of adapter files takes no more."""
+
+
+class AdapterFilesDamaged(AdapterFilesUnavailable):
+    """A version's files are missing from their store, or are not what was registered."""
 
 
 class AdapterMemoryFull(AdapterError):

@@ -18,6 +18,7 @@ from typing import Generic, Protocol, TypeVar
 from adapters.engine import AdapterMemory, AdapterRef
 from adapters.errors import (
     AdapterError,
+    AdapterFilesUnavailable,
     AdapterMemoryFull,
     InvalidAdapter,
     ModelUnavailable,
@@ -27,7 +28,8 @@ from adapters.errors import (
 from adapters.fair_queue import FairQueue
 
 _log = logging.getLogger(__name__)
-_PASSES = (UpstreamUnavailable, UpstreamFailed)  # what may be over when the adapter is asked for again
+# What may be over when the adapter is asked for again.
+_PASSES = (UpstreamUnavailable, UpstreamFailed, AdapterFilesUnavailable)
 
 
 class Resident(Protocol):
@@ -233,7 +235,10 @@ class AdapterPool(Generic[R]):
                     self._change.wait()  # for a lease to be given back; the load keeps its turn
                     continue
             if load.size is None:
-                load.size = self._size_of(load.ref)
+                try:
+                    load.size = self._size_of(load.ref)
+                except AdapterFilesUnavailable:  # whoever loads it will say
+                    load.size = 0
                 continue
             with self._change:
                 self._queue.end_turn(remove=True)
@@ -272,9 +277,7 @@ class AdapterPool(Generic[R]):
                 self._held[key] += len(waiting)
                 if key in self._pinned:
                     self._pinned[key] = adapter.bytes
-            elif (
-                not isinstance(error, UpstreamUnavailable | UpstreamFailed) and self._pinned.pop(key, None) is not None
-            ):
+            elif not isinstance(error, _PASSES) and self._pinned.pop(key, None) is not None:
                 _log.warning("a pinned adapter cannot be loaded and is pinned no longer: %s", error)
             for lease in waiting:
                 lease.adapter, lease.error = adapter, error

@@ -364,13 +364,15 @@ class ReaderEngine(PooledEngine[LoadedLora, _Reading]):
             self._release(reading)
 
     def _load_adapter(self, ref: AdapterRef) -> LoadedLora:
-        return self._bring(self._read_adapter(ref.folder, ref.sha256), ref.key)
+        with ref.at_hand() as folder:
+            return self._bring(self._read_adapter(folder, ref.sha256), ref.key)
 
     def _bring(self, files: AdapterFiles, key: str) -> LoadedLora:
         return load_adapter(files, key, self._dtype, "cpu", self._models.linear)
 
     def _bytes_of(self, ref: AdapterRef) -> int:
-        return tensor_bytes(ref.folder / ADAPTER_WEIGHTS, self._dtype.itemsize)
+        with ref.at_hand() as folder:
+            return tensor_bytes(folder / ADAPTER_WEIGHTS, self._dtype.itemsize)
 
     def _read_adapter(self, folder: Path, sha256: str | None = None) -> AdapterFiles:
         base = self._loaded()

@@ -32,6 +32,9 @@ class Change:
 class RegistryState(Protocol):
     """Keeps one text."""
 
+    is_shared: bool
+    """Whether other processes may change it too."""
+
     def read(self) -> bytes | None:
         """What is stored now; None while nothing is."""
 
@@ -42,9 +45,14 @@ class RegistryState(Protocol):
         """A block that no other change falls into, of this process or of another one. What cannot be published is
         not, and the error passes."""
 
+    def sweep(self) -> None:
+        """Delete what a crash left of a change."""
+
 
 class FileState:
     """A file of a folder that belongs to this process: the registry's own lock keeps changes apart."""
+
+    is_shared = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,7 +79,7 @@ class FileState:
             sync_folder(self._folder)
 
     def sweep(self) -> None:
-        """Delete what a crash left of a change."""
+        """See `RegistryState`."""
         (self._folder / _UNPUBLISHED).unlink(missing_ok=True)
 
 

@@ -24,7 +24,7 @@ from typing import Literal
 
 import httpx
 
-from adapters import FileState, reader_is_there, registered_in, reranker_is_there
+from adapters import FileState, FolderFiles, reader_is_there, registered_in, reranker_is_there
 from app.backup import DATABASE, TENANTS
 from app.data_folder import DataFolderInUse, DataFolderUnusable, lock_data_folder, misplaced
 from app.database_diagnosis import look_at, registries
@@ -323,7 +323,8 @@ def check_adapters(settings: Settings) -> Iterator[Finding]:
     states = registries(settings.database_url.get_secret_value()) if settings.database_url else {}
     for folder in sorted(settings.data.glob(f"{TENANTS}/*/{_ADAPTERS}")):
         try:
-            registered = registered_in(states.get(folder.parent.name) or FileState(folder).read(), folder)
+            state = states.get(folder.parent.name) or FileState(folder).read()
+            registered = registered_in(state, FolderFiles(folder))
         except (ValueError, KeyError, OSError):
             mend = "Stop the service, keep a copy of the folder, and restore a backup: lorebase restore FILE"
             yield Finding("adapter", "wrong", f"{folder}: the list of versions cannot be read", mend)

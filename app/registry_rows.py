@@ -22,6 +22,8 @@ class RowState:
         before: where the state lay before there was a row; it counts while there is none.
     """
 
+    is_shared = True
+
     def __init__(self, database: Database, before: RegistryState) -> None:
         self._database = database
         self._before = before
@@ -53,6 +55,9 @@ class RowState:
                 revision += 1
                 write_state(connection, change.text, revision)
         self._revision = revision
+
+    def sweep(self) -> None:
+        """See `RegistryState`: a transaction leaves nothing."""
 
     def _stored(self, connection: Connection) -> tuple[int, bytes | None]:
         row = connection.execute("SELECT revision, body FROM adapter_registry").fetchone()

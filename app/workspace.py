@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from adapters import AdapterRef, AdapterRegistry, AdapterVersion, FileState, RegistryState, pinned_in
+from adapters import AdapterRef, AdapterRegistry, AdapterVersion, FileState, FolderFiles, RegistryState, pinned_in
 from app.audit import AuditLog
 from app.datasets import DatasetStore
 from app.idempotency import IdempotencyStore
@@ -232,7 +232,8 @@ class Workspaces:
         found: list[AdapterRef] = []
         for tenant in self._directory.tenants():
             adapters = self._folders.of(tenant.id) / _ADAPTERS
-            found += pinned_in(self._registry_state(tenant.id, adapters).read(), adapters, tenant.id)
+            state = self._registry_state(tenant.id, adapters).read()
+            found += pinned_in(state, FolderFiles(adapters), tenant.id)
         return found
 
     def sweep(self) -> None:

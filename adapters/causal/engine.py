@@ -330,7 +330,8 @@ class CausalEngine(PooledEngine[LoadedLora, Answering]):
 
     def _load_adapter(self, ref: AdapterRef) -> LoadedLora:
         base, runner = self._loaded()
-        return bring(base, runner, read_fitting(base, runner, ref.folder, ref.sha256), ref.key)
+        with ref.at_hand() as folder:
+            return bring(base, runner, read_fitting(base, runner, folder, ref.sha256), ref.key)
 
     def _bytes_of(self, ref: AdapterRef) -> int:
         return bytes_of(self._loaded()[0], ref)

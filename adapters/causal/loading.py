@@ -55,14 +55,16 @@ def bring(base: CausalModel, runner: Runner, files: AdapterFiles, key: str) -> L
 def bytes_of(base: CausalModel, adapter: AdapterRef) -> int:
     """About how much memory an adapter will take, from its file's header."""
     dtype = base.dtype if is_whole(adapter) else _dtype(base)
-    return tensor_bytes(adapter.folder / ADAPTER_WEIGHTS, dtype.itemsize)
+    with adapter.at_hand() as folder:
+        return tensor_bytes(folder / ADAPTER_WEIGHTS, dtype.itemsize)
 
 
 @lru_cache(4096)
 def virtual_tokens_of(adapter: AdapterRef) -> int:
     """What an adapter's config says of learned tokens before the prompt; what is wrong with it shows when it loads."""
     try:
-        return virtual_tokens(read_config(adapter.folder))
+        with adapter.at_hand() as folder:
+            return virtual_tokens(read_config(folder))
     except InvalidAdapter:
         return 0
 
@@ -71,7 +73,8 @@ def virtual_tokens_of(adapter: AdapterRef) -> int:
 def is_whole(adapter: AdapterRef) -> bool:
     """Whether an adapter is a whole model, by its config."""
     try:
-        return read_config(adapter.folder).get("peft_type") == FULL
+        with adapter.at_hand() as folder:
+            return read_config(folder).get("peft_type") == FULL
     except InvalidAdapter:
         return False
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,12 @@ class AdapterLoader:
 
     async def _bring(self, ref: AdapterRef, kind: Kind) -> str:
         try:
-            if kind == "vllm":
-                return await self._load_from_path(name_of(ref, kind), self._path_there(ref.folder))
-            if kind == "lorebase":
-                return await self._send(name_of(ref, kind), ref)
+            with ExitStack() as files:
+                folder = await asyncio.to_thread(files.enter_context, ref.at_hand())
+                if kind == "vllm":
+                    return await self._load_from_path(name_of(ref, kind), self._path_there(folder))
+                if kind == "lorebase":
+                    return await self._send(name_of(ref, kind), ref.sha256, folder)
         except Refused as error:
             raise _refusal(error) from error
         raise NotSupported(NOT_TAKEN)
@@ -126,11 +128,11 @@ class AdapterLoader:
             await self._server.call("POST", "/load_lora_adapter", json=body)
         return name
 
-    async def _send(self, name: str, ref: AdapterRef) -> str:
-        version = await self._registered(name, ref.sha256)
+    async def _send(self, name: str, sha256: str, folder: Path) -> str:
+        version = await self._registered(name, sha256)
         if version is None:
             contents = await asyncio.to_thread(
-                lambda: [(file, (ref.folder / file).read_bytes()) for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
+                lambda: [(file, (folder / file).read_bytes()) for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
             )
             sent = await self._server.call(
                 "POST", f"/adapters/{name}/versions", files=[("files", content) for content in contents]

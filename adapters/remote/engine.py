@@ -186,12 +186,14 @@ class RemoteEngine(PooledEngine[ServedAdapter, Answering]):
 
     def _bytes_of(self, ref: AdapterRef) -> int:
         try:
-            return (ref.folder / ADAPTER_WEIGHTS).stat().st_size
+            with ref.at_hand() as folder:
+                return (folder / ADAPTER_WEIGHTS).stat().st_size
         except OSError:  # whoever loads it will say
             return 0
 
     def _load_adapter(self, ref: AdapterRef) -> ServedAdapter:
-        read_adapter(ref.folder, ref.sha256)  # what the server is given is what was registered
+        with ref.at_hand() as folder:
+            read_adapter(folder, ref.sha256)  # what the server is given is what was registered
         link = self._loaded()
         model = self._run(link.adapters(lambda loader: loader.bring(ref, link.kind)))
         return ServedAdapter(ref, model, self._bytes_of(ref))

@@ -32,9 +32,9 @@ def pack(version: AdapterVersion, ref: AdapterRef) -> bytes:
     packed = io.BytesIO()
     lineage = {"method": "unknown"} if version.lineage is None else asdict(version.lineage)
     facts = {"version": version.version, "sha256": version.sha256, "created_at": version.created_at, **lineage}
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive, ref.at_hand() as folder:
         for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-            archive.write(ref.folder / name, name)
+            archive.write(folder / name, name)
         archive.writestr(LINEAGE_FILE, json.dumps(facts, indent=1, default=str))
     return packed.getvalue()
 

@@ -10,8 +10,10 @@ import pytest
 from adapters.engine import AdapterFacts
 from adapters.errors import InvalidAdapter, InvalidAdapterName, NoActiveVersion, NoEarlierVersion, UnknownAdapter
 from adapters.lineage import Lineage
-from adapters.registry import AdapterRegistry, pinned_in
+from adapters.registry import AdapterRegistry
+from adapters.registry_entries import pinned_in
 from adapters.registry_state import FileState
+from adapters.version_files import FolderFiles
 
 
 def accept(folder: Path) -> AdapterFacts:
@@ -99,11 +101,12 @@ def test_a_pin_belongs_to_a_version_and_is_there_after_a_restart(registry: Adapt
     assert registry.pin("law", 1).version == 1
     registry.pin("law", 2, pinned=False)
     folder = tmp_path / "adapters"
-    assert AdapterRegistry(folder).pinned() == pinned_in(FileState(folder).read(), folder) == registry.pinned()
+    files = FolderFiles(folder)
+    assert AdapterRegistry(folder).pinned() == pinned_in(FileState(folder).read(), files) == registry.pinned()
     assert [ref.sha256 for ref in registry.pinned()] == [b"a".hex()]
     registry.remove("law")
-    assert pinned_in(FileState(folder).read(), folder) == []
-    assert pinned_in(FileState(tmp_path / "nowhere").read(), folder) == []
+    assert pinned_in(FileState(folder).read(), files) == []
+    assert pinned_in(FileState(tmp_path / "nowhere").read(), files) == []
 
 
 def test_a_thousand_adapters_are_listed_and_looked_up(registry: AdapterRegistry, tmp_path: Path) -> None:

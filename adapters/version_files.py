@@ -1,0 +1,99 @@
+"""Where the files of adapter versions lie: the seam between a registry and what keeps them. Here: a folder for each
+version, in one folder.
+
+Each version's files have a name that is made here; they are complete before a registry names them and never change.
+Knows names and hashes; knows nothing of versions' numbers, of owners and of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from adapters.engine import AdapterFacts, AdapterRef
+from adapters.registry_state import sync_folder, write_durably
+
+Check = Callable[[Path], AdapterFacts]
+"""Looks at an adapter's folder; raises InvalidAdapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddedFiles:
+    """A version's files as they are kept: what the check found, and the sha256 of the config."""
+
+    facts: AdapterFacts
+    config_sha256: str
+
+
+class VersionFiles(Protocol):
+    """Keeps the files of versions, by names."""
+
+    def adding(self, name: str, config: bytes, weights: bytes, check: Check) -> AbstractContextManager[AddedFiles]:
+        """Keep a version's files; they are durable and complete when the block begins, and gone when it raises.
+
+        Raises:
+            InvalidAdapter: from ``check``.
+            AdapterFilesUnavailable: they cannot be kept now.
+        """
+
+    def ref(self, name: str, sha256: str, config_sha256: str | None, known_as: str) -> AdapterRef:
+        """What engines know a version by: its files, the hash of its weights and of its config, its name for people."""
+
+    def remove(self, name: str) -> None:
+        """Delete a version's files, which no registry names any more; what stays is swept later."""
+
+    def forget(self, name: str) -> None:
+        """Delete what this process has of a version that another one has removed."""
+
+    def sweep(self, named: Collection[str], seconds: float) -> None:
+        """Delete what this process has of other versions than those ``named``, unless it is younger than that: it may
+        be another process's that adds it just now."""
+
+
+class FolderFiles:
+    """A folder for each version, in one folder that all have who serve it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def adding(self, name: str, config: bytes, weights: bytes, check: Check) -> Iterator[AddedFiles]:
+        """See `VersionFiles`."""
+        folder = self._folder / name
+        folder.mkdir()
+        try:
+            write_durably(folder / ADAPTER_CONFIG, config)
+            write_durably(folder / ADAPTER_WEIGHTS, weights)
+            facts = check(folder)
+            sync_folder(folder)
+            sync_folder(self._folder)
+            yield AddedFiles(facts, hashlib.sha256(config).hexdigest())
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def ref(self, name: str, sha256: str, config_sha256: str | None, known_as: str) -> AdapterRef:
+        """See `VersionFiles`."""
+        return AdapterRef(sha256, self._folder / name, known_as)
+
+    def remove(self, name: str) -> None:
+        """See `VersionFiles`."""
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+
+    def forget(self, name: str) -> None:
+        """See `VersionFiles`: the folder is the other one's too, and so is what it deleted there."""
+
+    def sweep(self, named: Collection[str], seconds: float) -> None:
+        """See `VersionFiles`."""
+        latest = time.time() - seconds
+        for folder in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another process has swept it
+                if folder.is_dir() and folder.name not in named and (not seconds or folder.stat().st_mtime < latest):
+                    shutil.rmtree(folder, ignore_errors=True)
