@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from adapters import EventKind
+from app.evaluation_schemas import GateAdvice
 from app.schemas import Request
 
 
@@ -51,6 +52,7 @@ class GateResponse(BaseModel):
     passed: bool
     promoted: bool
     reasons: list[str]
+    advice: GateAdvice | None = Field(None, description="What to do about a version that is held back.")
     evaluation_id: str
     at: datetime
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from app.life.advice import Because
 from app.life.gate import MARGIN, TOLERANCE
 from app.life.question_sets import MOST_QUESTIONS
 from app.schemas import Collection, Page, Request, TopK
@@ -130,10 +131,32 @@ class Recommendation(BaseModel):
     text: str
 
 
+class GateAdvice(BaseModel):
+    """Why a version is held back, and what to do; the figures are those of the rival it does not beat."""
+
+    because: Because = Field(
+        description="`forgets` what the base knows; `too_few` questions; `worse` beyond chance; `no_gain` above the "
+        "margin; a gain `too_small` beside its spread; `undecided`: more questions would probably decide."
+    )
+    text: str
+    questions: int = Field(description="Asked.")
+    rival: Literal["base", "active"] | None = None
+    gain: float | None = Field(None, description="F1 points it is better by; `low` and `high`: the 95 % interval.")
+    low: float | None = None
+    high: float | None = None
+    even: int | None = Field(None, description="Further questions that let it pass one time in two, if the gain stays.")
+    likely: int | None = Field(None, description="Further questions that let it pass four times in five.")
+    next: str = Field(description="The route to go on with.")
+    promote_anyway: str | None = Field(
+        description="The route that lets it serve all the same; null: policy forbids it."
+    )
+
+
 class GateVerdict(BaseModel):
     passed: bool
     promoted: bool
     reasons: list[str]
+    advice: GateAdvice | None = Field(None, description="What to do about a version that is held back.")
 
 
 class EvaluationSummary(BaseModel):

@@ -385,7 +385,7 @@ TENANT_TABLES: Final[dict[str, list[str]]] = {
     "tasks": [_TASKS],
     "datasets": [_DATASETS],
     "evaluations": [_EVALUATIONS],
-    "gates": [_GATES],
+    "gates": [_GATES, "ALTER TABLE gates ADD COLUMN advice text;"],
     "trials": [_TRIALS],
     "usage": [_USAGE],
     "audit": [_AUDIT],

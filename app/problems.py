@@ -149,7 +149,7 @@ _NOT_AS_MADE = re.compile("no such (table|column)|decode to UTF-8")  # SQL is co
 _SQLITE_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _RETRY_SECONDS = {429: "1", 503: "2"}
 _LONGEST_DETAIL = 1000
-_FIELDS = ("reason", "available", "document_id", "limit", "used")  # attributes of errors that clients can use
+_FIELDS = ("reason", "available", "document_id", "limit", "used", "advice")  # attributes of errors that clients can use
 
 
 def problem_of(error: Exception) -> Problem:

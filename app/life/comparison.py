@@ -105,13 +105,14 @@ class Figures:
 @dataclass(frozen=True, slots=True)
 class Difference:
     """By how much the first way is better than the second, F1 points over the same questions, with its paired 95 %
-    bootstrap interval."""
+    bootstrap interval. ``spread``: the standard deviation of the questions' differences; 0 of a single question."""
 
     first: str
     second: str
     f1: float
     low: float
     high: float
+    spread: float
 
     @property
     def certain(self) -> bool:
@@ -159,7 +160,8 @@ def difference(
     draw = np.random.default_rng(seed)
     means = [gains[draw.integers(0, len(gains), len(gains))].mean() for _ in range(rounds)]
     low, high = np.percentile(means, [2.5, 97.5])
-    return Difference(first, second, float(gains.mean()), float(low), float(high))
+    spread = float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
+    return Difference(first, second, float(gains.mean()), float(low), float(high), spread)
 
 
 def recommend(outcomes: Mapping[str, Sequence[Asked]], figures_of: Mapping[str, Figures]) -> tuple[str, str]:

@@ -77,7 +77,8 @@ def _lead(found: EvaluationResponse) -> str:
     if found.gate is not None:
         verdict = "passed" if found.gate.passed else "did not pass"
         after = "and was promoted" if found.gate.promoted else "and was not promoted"
-        return f"The candidate {verdict} the gate {after}."
+        todo = f" {found.gate.advice.text}" if found.gate.advice is not None else ""
+        return f"The candidate {verdict} the gate {after}.{todo}"
     return found.recommendation.text if found.recommendation is not None else ""
 
 

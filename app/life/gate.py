@@ -10,29 +10,31 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from app.life.advice import FEWEST_QUESTIONS, Advice, advise
 from app.life.comparison import TITLES, Asked, Difference, difference, difference_json
 from app.life.evaluations import Evaluation
 from app.life.gates import GateResult
-from app.life.question_sets import Item, from_squad
+from app.life.question_sets import MOST_QUESTIONS, Item, from_squad
 from app.workspace import Workspace
 
-FEWEST_QUESTIONS = 20
 MARGIN, TOLERANCE = 0.0, 3.0  # F1 points, unless the request says: better by, and lost on the general set
 GENERAL_SET = Path(__file__).parent / "general_set.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate decided. ``reasons``: a sentence for each condition, those that failed first."""
+    """What the gate decided. ``reasons``: a sentence for each condition, those that failed first. ``advice``: what to
+    do about a version that is held back."""
 
     passed: bool
     reasons: tuple[str, ...]
     general: Difference | None
+    advice: Advice | None
 
 
 @cache
@@ -52,6 +54,7 @@ def decide(outcomes: Mapping[str, Mapping[str, Sequence[Asked]]], margin: float,
     """
     failed: list[str] = []
     held: list[str] = []
+    unbeaten: list[Difference] = []
     asked = outcomes["questions"]
     for rival in ("base", "active"):
         if rival not in asked:
@@ -64,20 +67,23 @@ def decide(outcomes: Mapping[str, Mapping[str, Sequence[Asked]]], margin: float,
         if found.low > margin:
             held.append(f"{told}, above the margin of {margin:g}.")
         else:
+            unbeaten.append(found)
             failed.append(f"{told}: the interval must lie above {margin:g}.")
     if len(asked["candidate"]) < FEWEST_QUESTIONS:
         failed.append(f"{len(asked['candidate'])} questions are too few to decide by; {FEWEST_QUESTIONS} are needed.")
     general = difference("candidate", "base", outcomes["general"]) if "general" in outcomes else None
+    forgets = general is not None and (general.high < 0 or general.f1 < -tolerance)
     if general is not None:
         told = (
             f"On the {len(outcomes['general']['base'])} questions of the general set it is {_points(general.f1)} than "
             f"the base (95 % interval {general.low:.1f} to {general.high:.1f})"
         )
-        if general.high < 0 or general.f1 < -tolerance:
+        if forgets:
             failed.append(f"{told}: it has forgotten; {tolerance:g} points may be lost, and no more than by chance.")
         else:
             held.append(f"{told}.")
-    return Verdict(not failed, (*failed, *held), general)
+    advice = advise(len(asked["candidate"]), unbeaten, margin, forgets=forgets, most=MOST_QUESTIONS)
+    return Verdict(not failed, (*failed, *held), general, advice)
 
 
 def conclude(
@@ -100,9 +106,12 @@ def conclude(
         reasons.insert(0, "Another version was promoted meanwhile, so this one was not: ask the gate again.")
     if promoted:
         workspace.adapters.promote(name, version)
-    workspace.gates.add(GateResult(name, version, evaluation.id, verdict.passed, promoted, reasons, time.time()))
+    advice = None if verdict.advice is None else asdict(verdict.advice)
+    workspace.gates.add(
+        GateResult(name, version, evaluation.id, verdict.passed, promoted, reasons, time.time(), advice)
+    )
     return {
-        "gate": {"passed": verdict.passed, "promoted": promoted, "reasons": reasons},
+        "gate": {"passed": verdict.passed, "promoted": promoted, "reasons": reasons, "advice": advice},
         "general": None if verdict.general is None else difference_json(verdict.general),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from ingest import Database, Row
 
@@ -20,13 +21,14 @@ GATE_MIGRATIONS = [
         at REAL NOT NULL
     );
     CREATE INDEX gates_by_version ON gates (adapter, version, number);
-    """
+    """,
+    "ALTER TABLE gates ADD COLUMN advice TEXT",  # JSON; NULL where it passed
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """A gate that a version went through, or not."""
+    """A gate that a version went through, or not. ``advice``: `app.life.advice.Advice` as JSON values, if held back."""
 
     adapter: str
     version: int
@@ -35,6 +37,7 @@ class GateResult:
     promoted: bool
     reasons: list[str]
     at: float
+    advice: dict[str, Any] | None = None
 
 
 class GateStore:
@@ -47,11 +50,11 @@ class GateStore:
         """Record a decision."""
         with self._database.write() as connection:
             connection.execute(
-                "INSERT INTO gates (adapter, version, evaluation_id, passed, promoted, reasons, at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO gates (adapter, version, evaluation_id, passed, promoted, reasons, at, advice) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     result.adapter, result.version, result.evaluation_id, int(result.passed), int(result.promoted),
-                    json.dumps(result.reasons), result.at,
+                    json.dumps(result.reasons), result.at, None if result.advice is None else json.dumps(result.advice),
                 ),
             )  # fmt: skip
 
@@ -74,5 +77,5 @@ class GateStore:
 def _result(row: Row) -> GateResult:
     return GateResult(
         row["adapter"], row["version"], row["evaluation_id"], bool(row["passed"]), bool(row["promoted"]),
-        json.loads(row["reasons"]), row["at"],
+        json.loads(row["reasons"]), row["at"], json.loads(row["advice"]) if row["advice"] else None,
     )  # fmt: skip

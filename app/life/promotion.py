@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from adapters import AdapterVersion
+from app.life.advice import with_routes
 from app.life.errors import GateRequired
 from app.workspace import Workspace
 
@@ -20,8 +23,14 @@ def promote(workspace: Workspace, name: str, number: int) -> AdapterVersion:
         workspace.adapters.select(f"{name}@{number}")  # an unknown version is told as such
         decided = workspace.gates.latest(name, number)
         if decided is None or not decided.passed:
-            raise GateRequired(
-                f"This tenant promotes only what has passed the gate, and {name}@{number} has not: "
-                f"POST /adapters/{name}/versions/{number}/gate with a question set, or change PUT /policy."
-            )
+            raise _not_passed(name, number, None if decided is None else decided.advice)
     return workspace.adapters.promote(name, number)
+
+
+def _not_passed(name: str, number: int, kept: dict[str, Any] | None) -> GateRequired:
+    told = f"This tenant promotes only what has passed the gate, and {name}@{number} has not"
+    advice = with_routes(kept, name, number, may_promote=False)
+    if advice is None:
+        ask = f"POST /adapters/{name}/versions/{number}/gate with a question set"
+        return GateRequired(f"{told}: {ask}, or change PUT /policy.")
+    return GateRequired(f"{told}. {advice['text']} Next: {advice['next']}, or change PUT /policy.", advice)

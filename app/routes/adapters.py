@@ -30,7 +30,9 @@ from app.adapter_schemas import (
     TrialResponse,
     UploadedVersion,
 )
+from app.evaluation_schemas import GateAdvice
 from app.life import promotion
+from app.life.advice import with_routes
 from app.life.gates import GateResult
 from app.life.interchange import lineage_of_upload, pack, unpack
 from app.life.trials import ArmCounts
@@ -198,12 +200,14 @@ def _arm(counts: ArmCounts) -> TrialArm:
     return TrialArm(**{name: value for name, value in asdict(counts).items() if name != "spread"})
 
 
-def _gate(result: GateResult | None) -> GateResponse | None:
+def _gate(result: GateResult | None, workspace: Workspace) -> GateResponse | None:
     if result is None:
         return None
+    may_promote = not workspace.policy.current.require_gate
+    advice = with_routes(result.advice, result.adapter, result.version, may_promote=may_promote)
     return GateResponse(
         passed=result.passed, promoted=result.promoted, reasons=result.reasons, evaluation_id=result.evaluation_id,
-        at=result.at,
+        advice=None if advice is None else GateAdvice(**advice), at=result.at,
     )  # fmt: skip
 
 
@@ -234,7 +238,7 @@ def _response(adapter: Adapter, workspace: Workspace, memory: AdapterMemory) -> 
                     ErasedDocument(document_id=e.document_id, sha256=e.sha256, cause=e.cause, at=e.at)
                     for e in workspace.erasures.of(v)
                 ],
-                gate=_gate(decided.get((adapter.name, v.version))),
+                gate=_gate(decided.get((adapter.name, v.version)), workspace),
             )
             for v in adapter.versions.values()
         ],

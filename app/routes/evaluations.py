@@ -20,8 +20,10 @@ from app.evaluation_schemas import (
     EvaluationSummary,
     EvaluationWay,
     GateRequest,
+    GateVerdict,
     QuestionSet,
 )
+from app.life.advice import with_routes
 from app.life.comparison import TITLES
 from app.life.comparison_report import html_report, markdown_report
 from app.life.evaluations import AskedSet, Evaluation, Plan, TooManyEvaluations, Way, new_evaluation_id
@@ -231,8 +233,19 @@ def _found(workspace: Workspace, evaluation_id: str) -> EvaluationResponse:
     return EvaluationResponse(
         **_facts(workspace, found),
         ways=sorted(ways, key=lambda way: order.index(way.way)),
-        **{key: value for key, value in result.items() if key != "figures"},
+        gate=_verdict(workspace, found),
+        **{key: value for key, value in result.items() if key not in ("figures", "gate")},
     )
+
+
+def _verdict(workspace: Workspace, found: Evaluation) -> GateVerdict | None:
+    decided = (found.result or {}).get("gate")
+    if decided is None:
+        return None
+    plan = found.plan.gate or {}
+    may_promote = not workspace.policy.current.require_gate
+    advice = with_routes(decided.get("advice"), plan["adapter"], plan["version"], may_promote=may_promote)
+    return GateVerdict(**{**decided, "advice": advice})
 
 
 def _adapter_of(plan: Plan, key: str) -> str:

@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from app.evaluation_report import comparison_table
+from app.evaluation_schemas import GateAdvice
 from app.terminal.failures import CommandFailed, Unusable
 from app.terminal.jobs import followed
 from app.terminal.output import size, table
@@ -54,7 +55,8 @@ def show(session: Session, name: Name) -> None:
     columns = ("version", "kind", "rank", "state", "size", "made by", "from", "gate", "sha256")
     events = [(f"{e.at:%Y-%m-%d %H:%M}", e.event, e.version, e.reason) for e in found.history]
     history = table(("at", "what", "version", "why"), events, "")
-    session.output.result(found, table(columns, rows, "It has no versions."), Text(), history)
+    held = [_held_back(name, v.version, v.gate.advice) for v in found.versions if v.gate and v.gate.advice]
+    session.output.result(found, table(columns, rows, "It has no versions."), Text(), *held, history)
 
 
 @group.command()
@@ -127,10 +129,29 @@ def gate(
         raise CommandFailed("The gate ended without a verdict.", "no_verdict")
     fate = "passed and answers" if verdict.promoted else "passed"
     said = [f"{name}@{version} {fate}."] if verdict.passed else []
+    if verdict.advice is not None:
+        said = ["", f"What to do: {verdict.advice.text}", f"Then: {_next(verdict.advice, name, version, questions)}"]
     session.output.result(found, comparison_table(found), *verdict.reasons, *said)
     if not verdict.passed:
-        despite = f"`lorebase adapters promote {name} {version}` lets it answer all the same"
-        raise CommandFailed(f"{name}@{version} is held back; {despite}.", "held_back")
+        raise CommandFailed(f"{name}@{version} is held back; {_despite(verdict.advice, name, version)}.", "held_back")
+
+
+def _held_back(name: str, version: int, advice: GateAdvice) -> Text:
+    return Text(f"{name}@{version} is held back. {advice.text} Then: {_next(advice, name, version, None)}\n")
+
+
+def _next(advice: GateAdvice, name: str, version: int, questions: Path | None) -> str:
+    """The command to go on with."""
+    if advice.next.endswith("/train"):
+        less = " --strength 0.4" if advice.because == "forgets" else ""
+        return f"lorebase train job {name} --file EXAMPLES.jsonl{less}"
+    return f"lorebase adapters gate {name} {version} --questions {questions or 'FILE.json'}"
+
+
+def _despite(advice: GateAdvice | None, name: str, version: int) -> str:
+    if advice is not None and advice.promote_anyway is None:
+        return "this tenant's policy lets only versions answer that have passed"
+    return f"`lorebase adapters promote {name} {version}` lets it answer all the same"
 
 
 def _questions(path: Path) -> dict[str, Any]:

@@ -56,8 +56,13 @@ def job(
     name, version = str(made["adapter"]), int(made["version"])
     if promote:
         session.client.promote(name, version)
-    state = "active" if promote else f"registered; lorebase adapters promote {name} {version} lets it answer"
-    session.output.result(ended, f"{name}@{version} is {state} (loss {ended.loss}).")
+    shown = [f"{name}@{version} is {'active' if promote else 'registered'} (loss {ended.loss})."]
+    if not promote:
+        shown += [
+            f"lorebase adapters gate {name} {version} --questions FILE.json   lets it answer if it is better",
+            f"lorebase adapters promote {name} {version}   lets it answer",
+        ]
+    session.output.result(ended, *shown)
 
 
 @group.command("reader")

@@ -19,6 +19,7 @@ from app.adapter_schemas import AdapterVersionResponse, LineageResponse
 from app.evaluation_schemas import EvaluationWay
 from app.job_activity import Activity
 from app.jobs import JobKind
+from app.life.advice import Because
 from app.life.policy import OnErasure, Policy
 from app.page_files import FILES, FOLDER, headers_of
 from app.problems import CODES
@@ -77,6 +78,7 @@ def test_every_name_that_the_service_gives_and_the_page_shows_has_its_words() ->
         "training.targets": get_args(Targets),
         "lineage.origin": get_args(LineageResponse.model_fields["origin"].annotation),
         "adapters": get_args(AdapterVersionResponse.model_fields["state"].annotation),
+        "advice": get_args(Because),
         "stage": get_args(get_type_hints(Activity)["stage"]),
         "timing": ["retrieve", "queue", "first_token", "generate", "total"],
     }

@@ -118,8 +118,10 @@ def test_an_evaluation_keeps_what_came_first(database: Database) -> None:
 
 def test_the_last_decision_of_the_gate_holds(database: Database) -> None:
     gates = GateStore(database)
-    first = GateResult("sea", 1, "e1", passed=False, promoted=False, reasons=["worse"], at=1.0)
-    second = replace(first, passed=True, promoted=True, reasons=[], at=2.0)
+    first = GateResult(
+        "sea", 1, "e1", passed=False, promoted=False, reasons=["worse"], at=1.0, advice={"because": "worse"}
+    )
+    second = replace(first, passed=True, promoted=True, reasons=[], at=2.0, advice=None)
     other = replace(first, adapter="air", at=3.0)
     for each in (first, second, other):
         gates.add(each)

@@ -5,6 +5,7 @@ import { html, useState } from "../vendor/preact-htm.js";
 import { Note, useLoaded } from "./basics.js";
 import { BarChart, LineChart } from "./charts.js";
 import { nameOf } from "./evaluation-charts.js";
+import { Verdict } from "./verdict.js";
 
 function Curve({ job }) {
   const { data, problem } = useLoaded(() => get(`/jobs/${job}/loss`), [job]);
@@ -45,8 +46,7 @@ export function Lineage({ adapter }) {
     <summary>${t("lineage", { name: `${adapter.name}@${version}` })}</summary>
     <div class="stack">
       ${tainted?.length > 0 && html`<${Note} kind="warn">${t("lineage.tainted", { count: number(tainted.length) })}<//>`}
-      ${gate && html`<${Note} kind=${gate.passed ? "good" : "warn"}><strong>${t(gate.passed ? "gate.passed" : "gate.refused")}</strong>
-        <ul>${gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>
+      ${gate && html`<${Verdict} gate=${gate} />
         ${shown.includes(version) && html`<${Gate} evaluation=${gate.evaluation_id} />`}`}
       ${lineage && html`<${Facts} lineage=${lineage} />${shown.includes(version) && lineage.origin === "trained" && html`<${Curve} job=${lineage.job_id} />`}`}
     </div>

@@ -1,11 +1,12 @@
 // A version beside the active one: on a share of the requests, in the shadow, or before the gate; and what came of it.
-import { followJob, post } from "../api.js";
+import { followJob, get, post } from "../api.js";
 import { number, percent, t, when } from "../i18n.js";
 import { has } from "../session.js";
 import { html, useState } from "../vendor/preact-htm.js";
 import { Field, JobBar, Note, toast, Trouble } from "./basics.js";
 import { BarChart } from "./charts.js";
 import { QuestionFile, readQuestions } from "./question-set.js";
+import { Verdict } from "./verdict.js";
 
 const share = (value) => (value === null || value === undefined ? "–" : percent(value));
 
@@ -61,14 +62,17 @@ function Gate({ adapter, versions, reload }) {
   const [promote, setPromote] = useState(true);
   const [job, setJob] = useState(null);
   const [problem, setProblem] = useState(null);
+  const [decided, setDecided] = useState(null);
   const start = async (event) => {
     event.preventDefault();
     setProblem(null);
+    setDecided(null);
     try {
       const begun = await post(`/adapters/${adapter.name}/versions/${version}/gate`, { ...(await readQuestions(file)), promote });
       toast(t("gate.started"));
       const ended = await followJob(begun.job_id, setJob);
       if (ended.error) setProblem(ended.error);
+      else setDecided((await get(`/evaluations/${begun.evaluation_id}`)).gate);
     } catch (error) {
       setProblem(error);
     }
@@ -84,6 +88,7 @@ function Gate({ adapter, versions, reload }) {
     </div>
     ${job && html`<${JobBar} job=${job} label=${t("evaluation.asking")} />`}
     ${problem && html`<${Trouble} problem=${problem} />`}
+    ${decided && html`<${Verdict} gate=${decided} />`}
     <div><button class="first" disabled=${!file || job !== null}>${t("gate.start")}</button></div>
   </form></details>`;
 }

@@ -6,6 +6,7 @@ import { EvaluationCharts, nameOf } from "../parts/evaluation-charts.js";
 import { Icon } from "../parts/icons.js";
 import { AdapterPicker, useChoices } from "../parts/options.js";
 import { QuestionFile, readQuestions } from "../parts/question-set.js";
+import { Verdict } from "../parts/verdict.js";
 import { html, useEffect, useState } from "../vendor/preact-htm.js";
 
 const STATE = { succeeded: "good", failed: "bad", running: "accent" };
@@ -53,8 +54,7 @@ function Result({ id, onEnd, onDelete }) {
     <div class="row spread"><h2 class="break">${data.name || t("evaluation.result")}</h2><span class="chip ${STATE[data.state] ?? ""}">${t(`job.state.${data.state}`)}</span></div>
     ${running && html`<${JobBar} job=${job} label=${t("evaluation.asking")} />`}
     ${data.error && html`<${Trouble} problem=${data.error} />`}
-    ${data.gate && html`<${Note} kind=${data.gate.passed ? "good" : "warn"}><strong>${t(data.gate.passed ? (data.gate.promoted ? "gate.promoted" : "gate.passed") : "gate.refused")}</strong>
-      <ul>${data.gate.reasons.map((reason) => html`<li key=${reason}>${reason}</li>`)}</ul><//>`}
+    ${data.gate && html`<${Verdict} gate=${data.gate} />`}
     ${data.recommendation && html`<${Note} kind="good">${data.recommendation.text}<//>`}
     ${data.ways.length > 0 && html`<${EvaluationCharts} ways=${data.ways} /><${Differences} list=${data.differences} /><${Table} ways=${data.ways} />`}
     ${!running && html`<div class="row">

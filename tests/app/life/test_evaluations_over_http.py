@@ -91,12 +91,21 @@ def test_a_worse_candidate_stays_registered_with_the_reason(tenant: httpx.Client
     assert found["gate"]["passed"] is False
     assert "F1 points worse than the base" in " ".join(found["gate"]["reasons"])
     assert found["general"]["first"] == "candidate"
+    advice = found["gate"]["advice"]
+    assert advice["because"] in ("forgets", "worse")
+    assert (advice["even"], advice["likely"]) == (None, None)
+    assert advice["next"] == "POST /adapters/sea/train"
+    assert advice["promote_anyway"] == "POST /adapters/sea/promote"
     adapter = tenant.get("/adapters/sea").json()
     assert adapter["active"] is None
     assert adapter["versions"][0]["gate"]["passed"] is False
+    assert adapter["versions"][0]["gate"]["advice"] == advice
     assert adapter["versions"][0]["gate"]["evaluation_id"] == found["id"]
     assert tenant.put("/policy", json={"require_gate": True}).json()["require_gate"] is True
-    assert_problem(tenant.post("/adapters/sea/promote", json={"version": 1}), 409, "gate_required")
+    refused = assert_problem(tenant.post("/adapters/sea/promote", json={"version": 1}), 409, "gate_required")
+    assert refused["advice"] == {**advice, "promote_anyway": None}
+    assert advice["text"] in refused["detail"]
+    assert tenant.get(f"/evaluations/{found['id']}").json()["gate"]["advice"]["promote_anyway"] is None
     assert_problem(tenant.post("/v1/load_lora_adapter", json={"lora_name": "sea"}), 409, "gate_required")
     tenant.put("/policy", json={"require_gate": False})
     assert tenant.post("/adapters/sea/promote", json={"version": 1}).status_code == 200
@@ -119,6 +128,18 @@ def test_a_better_candidate_is_promoted_by_the_gate(tenant: httpx.Client) -> Non
     base, candidate = (way["figures"]["f1"] for way in found["ways"])
     assert found["gate"]["passed"] is (candidate > base), found["gate"]["reasons"]
     assert tenant.get("/adapters/finance").json()["active"] == (1 if found["gate"]["passed"] else None)
+
+
+def test_a_version_before_too_few_questions_is_told_how_many_are_missing(tenant: httpx.Client) -> None:
+    ingest(tenant, LIGHTHOUSE)
+    upload(tenant, "finance", FINANCE)
+    found = evaluated(tenant, "/adapters/finance/versions/1/gate", questions=QUESTIONS, tolerance=100)
+    advice = found["gate"]["advice"]
+    assert (advice["because"], advice["questions"], advice["even"], advice["likely"]) == ("too_few", 4, 16, 16)
+    assert advice["next"] == "POST /adapters/finance/versions/1/gate"
+    assert "add 16 or more" in advice["text"]
+    report = tenant.get(f"/evaluations/{found['id']}/report", params={"format": "markdown"}).text
+    assert f"The candidate did not pass the gate and was not promoted. {advice['text']}" in report
 
 
 @pytest.mark.parametrize(

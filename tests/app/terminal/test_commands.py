@@ -212,12 +212,15 @@ def test_settings_that_cannot_be_used_are_named() -> None:
 
 @pytest.mark.e2e
 def test_a_version_that_the_gate_holds_back_ends_with_the_reasons_and_exit_code_1(run: Any, tmp_path: Path) -> None:
-    folder = str(EXAMPLES / "adapters" / "biomed")
+    folder = str(EXAMPLES / "adapters" / "finance")
     version = run("adapters", "upload", "gated", folder, "--json").json["version"]
     few = tmp_path / "few.json"
     few.write_text(json.dumps([{"question": "How many days of annual leave do employees have?", "answers": ["28"]}]))
     held = run("adapters", "gate", "gated", str(version), "--questions", str(few))
     assert (held.code, f"gated@{version} is held back" in held.error) == (1, True)
-    assert "too few to decide by" in held.out
+    assert "What to do: Too few questions to decide by (1): add 19 or more" in held.out
+    assert f"Then: lorebase adapters gate gated {version} --questions {few}" in held.out
+    assert f"`lorebase adapters promote gated {version}` lets it answer all the same" in held.error
+    assert f"gated@{version} is held back. Too few questions to decide by (1)" in run("adapters", "show", "gated").out
     few.write_text("{")
     assert run("adapters", "gate", "gated", str(version), "--questions", str(few)).code == 2
