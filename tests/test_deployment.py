@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import typer
 import yaml
@@ -16,6 +20,8 @@ from app.metrics import Metrics
 from app.model_server.ray_cluster import ServiceArguments
 from app.settings import Settings
 from app.terminal.model_serving import model_server
+from ingest.postgres import PostgresServer
+from tests.databases import ALL_TABLES, postgres_process
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,6 +63,7 @@ def test_compose_names_only_what_it_declares() -> None:
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert (ROOT / source).exists() if source.startswith(".") else source in compose["volumes"]
+        assert set(service.get("networks", ["default"])) <= set(compose["networks"])
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
     alone = [name for name, service in services.items() if "profiles" not in service]
@@ -72,6 +79,7 @@ def test_the_profiles_add_what_they_say_and_the_parts_find_each_other() -> None:
         for profile in service.get("profiles", []):
             profiles.setdefault(profile, set()).add(name)
     assert profiles == {
+        "postgres": {"postgres"},
         "monitoring": {"prometheus", "grafana"},
         "vllm": {"vllm"},
         "ray": {"ray-head", "ray-worker"},
@@ -85,12 +93,40 @@ def test_the_profiles_add_what_they_say_and_the_parts_find_each_other() -> None:
     hosts.add(re.split("[:/]+", services["lorebase"]["environment"]["LOREBASE_OPENAI_URL"])[1])
     assert hosts == {"lorebase", "prometheus", "model-server"}
     for name in ("vllm", "ray-head"):
-        assert services[name]["networks"]["default"]["aliases"] == ["model-server"]
+        assert services[name]["networks"]["models"]["aliases"] == ["model-server"]
     dashboard = json.loads((ROOT / "deploy/grafana/dashboards/lorebase.json").read_text())
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
     (provider,) = read("deploy/grafana/provisioning/dashboards/lorebase.yml")["providers"]
     mounted = [volume.split(":")[1] for volume in services["grafana"]["volumes"]]
     assert provider["options"]["path"] in mounted
+
+
+def test_model_servers_and_the_database_are_reached_by_the_service_alone() -> None:
+    services = read("docker-compose.yml")["services"]
+    members = {
+        network: {name for name, service in services.items() if network in service.get("networks", ["default"])}
+        for network in ("default", "database", "models")
+    }
+    assert members["models"] == {"lorebase", "vllm", "ray-head", "ray-worker"}
+    assert members["database"] == {"lorebase", "postgres"}
+    assert members["default"] == {"lorebase", "prometheus", "grafana"}
+    key = services["lorebase"]["environment"]["LOREBASE_OPENAI_KEY"]
+    assert services["vllm"]["environment"]["VLLM_API_KEY"] == key
+    assert services["ray-head"]["environment"]["LOREBASE_MODEL_SERVER_KEY"] == key
+
+
+def test_the_role_of_the_profile_postgres_is_one_that_the_service_takes() -> None:
+    with tempfile.TemporaryDirectory(prefix="lorebase-pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # the server runs as a user of its own where the tests run as root
+        with postgres_process(Path(folder) / "data") as superuser:
+            import pgserver
+
+            place = psycopg.conninfo.conninfo_to_dict(superuser)["host"]
+            programs = Path(pgserver.__file__).parent / "pginstall/bin"
+            environment = {"PATH": f"{programs}:{os.defpath}", "PGHOST": str(place)}
+            environment["LOREBASE_DATABASE_PASSWORD"] = "it's long"
+            subprocess.run([ROOT / "deploy/postgres/role.sh"], env=environment, check=True)
+            PostgresServer(f"postgresql://lorebase:it%27s%20long@/lorebase?host={place}", ALL_TABLES).close()
 
 
 def test_the_profile_ray_starts_the_model_server_with_options_that_it_has() -> None:
