@@ -16,6 +16,7 @@ from app.terminal.jobs import followed
 from app.terminal.output import Output
 from app.terminal.session import AsJson, Session, on_service
 from app.terminal.tuning import tuned
+from app.training_schemas import FeedbackSource
 
 group = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Train adapters, and the embedded reader and reranker themselves."
@@ -35,6 +36,7 @@ def job(
     adapter: Annotated[str, typer.Argument(help="The adapter that gets a new version.")],
     file: Annotated[Path | None, typer.Option(help="A set in JSON Lines or SQuAD format, which is uploaded.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Or the id or name of a set the service has.")] = None,
+    feedback: Annotated[bool, typer.Option("--feedback", help="Or what people said of the service's answers.")] = False,
     objective: Objective = "sft",
     top_k: Annotated[
         int | None,
@@ -45,9 +47,11 @@ def job(
     tuning: Mapping[str, Any],
 ) -> None:
     """Train a new version of an adapter in the service, and follow the job. Ending the command leaves it running."""
-    if (file is None) == (dataset is None):
-        raise Unusable("Give either --file or --dataset.")
-    wanted = session.client.upload_dataset(file).id if file is not None else str(dataset)
+    if [file is not None, dataset is not None, feedback].count(True) != 1:
+        raise Unusable("Give one of --file, --dataset and --feedback.")
+    wanted: str | FeedbackSource = FeedbackSource(feedback=True)
+    if not feedback:
+        wanted = session.client.upload_dataset(file).id if file is not None else str(dataset)
     begun = session.client.train(adapter, wanted, objective=objective, top_k=top_k, **tuning)
     for warning in begun.warnings:
         session.output.note(warning, "yellow")

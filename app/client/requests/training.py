@@ -9,7 +9,7 @@ from typing import Any
 from app.client.calls import Call, Download, Sending, given, nothing, path_of, shaped
 from app.evaluation_schemas import EvaluationPage, EvaluationResponse, EvaluationStarted
 from app.schemas import JobResponse
-from app.training_schemas import DatasetPage, DatasetResponse, LossCurve
+from app.training_schemas import DatasetPage, DatasetResponse, FeedbackSource, LossCurve
 
 
 def upload_dataset(path: Path, *, name: str | None = None) -> Call[DatasetResponse]:
@@ -48,9 +48,10 @@ def delete_dataset(name: str) -> Call[None]:
     return nothing(Sending("DELETE", path_of("datasets", name)))
 
 
-def train(adapter: str, dataset: str, **settings: Any) -> Call[JobResponse]:
+def train(adapter: str, dataset: str | FeedbackSource, **settings: Any) -> Call[JobResponse]:
     """Begin to train a new version of an adapter; ``settings`` are the other fields of the request."""
-    body = {"dataset": dataset, **given(**settings)}
+    source = dataset if isinstance(dataset, str) else dataset.model_dump()
+    body = {"dataset": source, **given(**settings)}
     return shaped(JobResponse, Sending("POST", path_of("adapters", adapter, "train"), json=body))
 
 

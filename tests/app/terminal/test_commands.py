@@ -178,6 +178,8 @@ def test_a_key_is_made_for_what_it_is_for_and_revoked(run: Any, server: LocalSer
         (["ingest", "no-such-file"], 2, "no such file"),
         (["documents", "show", "no-such-id"], 5, "not_found"),
         (["train", "job", "x"], 2, "--dataset"),
+        (["train", "job", "x", "--dataset", "pairs", "--feedback"], 2, "one of"),
+        (["train", "job", "x", "--feedback"], 1, "feedback"),
         (
             ["train", "job", "x", "--file", str(EXAMPLES / "tutorial" / "corrections.jsonl"), "--width", "64"],
             1,
