@@ -38,7 +38,7 @@ function LiveJob({ id, onEnd }) {
   const running = !ENDED.includes(state);
   return html`<div class="stack" aria-live="polite">
     <div class="row spread"><span class="chip ${state === "succeeded" ? "good" : state === "failed" ? "bad" : "accent"}">${t(`job.state.${state}`)}</span>
-      <span class="small soft number">${number(progress.done)} / ${number(progress.total)} ${loss ? ` · ${t("training.loss")} ${number(loss, 3)}` : ""}</span></div>
+      <span class="small soft number">${progress.total ? `${number(progress.done)} / ${number(progress.total)}` : running && t(stage === "loading" ? "training.loading" : "stage.queued")} ${loss ? ` · ${t("training.loss")} ${number(loss, 3)}` : ""}</span></div>
     ${running && html`<${Bar} value=${progress.total && stage === "training" ? progress.done / progress.total : null} label=${t("training")} />
       <div><button class="compact" onClick=${() => attempt(() => post(`/jobs/${id}/cancel`))}>${t("cancel")}</button></div>`}
     ${error && html`<${Trouble} problem=${error} />`}
