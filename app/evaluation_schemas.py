@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from app.life.advice import Because
-from app.life.gate import MARGIN, TOLERANCE
+from app.life.gates import MARGIN, TOLERANCE
 from app.life.question_sets import MOST_QUESTIONS
 from app.schemas import Collection, Page, Request, TopK
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from fastapi import APIRouter
-from fastapi.routing import APIRoute
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 TenantScope = Literal["ask", "ingest", "train", "admin"]
 Scope = Literal["ask", "ingest", "train", "admin", "operator", "metrics"]
@@ -231,6 +231,8 @@ class Rulebook:
 
 
 def _ruled(routers: Sequence[APIRouter]) -> Iterator[RuledRoute]:
+    from fastapi.routing import APIRoute  # here: commands know scopes by name, and shall not wait for a web framework
+
     for router in routers:
         for route in router.routes:
             if not isinstance(route, APIRoute) or not route.include_in_schema or not router.include_in_schema:

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from adapters.squad import exact_match, f1_score
 from app.answer_metrics import DEPTH, RECALL_AT, abstention, bootstrap_interval, mean_reciprocal_rank, recall_at
 
@@ -122,6 +120,8 @@ class Difference:
 
 def figures(asked: Sequence[Asked], *, retrieval: bool, top_k: int, seed: int = 0) -> Figures:
     """The figures of one or more outcomes. Recall is told up to as many passages as were looked at."""
+    import numpy as np  # here: requests and rows know this module by its shapes alone
+
     f1 = [each.f1 for each in asked]
     low, high = bootstrap_interval(f1, seed)
     ranks = [each.rank for each in asked if each.golds and not each.refused]
@@ -154,6 +154,8 @@ def difference(
 ) -> Difference:
     """The paired difference of two ways asked the same questions (paired bootstrap over questions, Efron 1979;
     Koehn 2004)."""
+    import numpy as np
+
     gains = np.array(
         [a.f1 - b.f1 for a, b in zip(outcomes[first], outcomes[second], strict=True)], dtype=np.float64
     )  # [n]

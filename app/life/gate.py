@@ -13,16 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.life.advice import FEWEST_QUESTIONS, Advice, advise
 from app.life.comparison import TITLES, Asked, Difference, difference, difference_json
 from app.life.evaluations import Evaluation
 from app.life.gates import GateResult
 from app.life.question_sets import MOST_QUESTIONS, Item, from_squad
-from app.workspace import Workspace
 
-MARGIN, TOLERANCE = 0.0, 3.0  # F1 points, unless the request says: better by, and lost on the general set
+if TYPE_CHECKING:
+    from app.workspace import Workspace
+
 GENERAL_SET = Path(__file__).parent / "general_set.json"
 
 

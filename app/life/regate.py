@@ -14,7 +14,8 @@ from app.answer_metrics import Gold
 from app.dataset_build import held_out_name
 from app.datasets import UnknownDataset
 from app.life.evaluations import AskedSet, Plan, TooManyEvaluations, Way
-from app.life.gate import MARGIN, TOLERANCE, general_set
+from app.life.gate import general_set
+from app.life.gates import MARGIN, TOLERANCE
 from app.life.question_sets import Item
 from app.tasks import TooManyTasks
 from app.workspace import Workspace

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ingest.errors import SplitUnavailable
 from ingest.parsing.document import ParsedDocument
@@ -31,7 +32,9 @@ from ingest.splitting.chunks import (
 )
 from ingest.splitting.document import document_spans
 from ingest.splitting.recursive import recursive_spans
-from ingest.splitting.semantic import Encode, semantic_spans
+
+if TYPE_CHECKING:
+    from ingest.splitting.semantic import Encode
 
 __all__ = [
     "LARGEST_SIZE",
@@ -39,7 +42,6 @@ __all__ = [
     "SMALLEST_SIZE",
     "Chunk",
     "Complete",
-    "Encode",
     "Method",
     "SplitConfig",
     "SplitResult",
@@ -105,6 +107,8 @@ def split(
         case "semantic":
             if encode is None:
                 raise SplitUnavailable("semantic splitting needs an embedding model")
+            from ingest.splitting.semantic import semantic_spans  # numpy, which nothing else here needs
+
             spans = semantic_spans(document, config, encode, should_stop)
         case "agentic":
             if complete is None:
