@@ -5,6 +5,7 @@ So `lorebase --help` and the completion of names cost nothing but typer; what a 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -137,6 +138,8 @@ def main() -> None:
         unexpected = f"{type(error).__name__}: {error}. LOREBASE_LOG_LEVEL=debug shows where."
         tell(CommandFailed(unexpected, "unexpected"), as_json="--json" in sys.argv)
         sys.exit(1)
+    finally:
+        gc.freeze()  # looking through the model libraries for garbage would be the longest part of a server's end
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ The one place where engines, embedder, parser, tenants and jobs meet. Knows ever
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import threading
@@ -226,10 +227,11 @@ class Service:
 
     def _load(self) -> None:
         try:
-            self.engine.load()
-            self._embedder.encode(["ready?"])
-            if self._reranker is not None:
-                self._reranker.score("ready?", ["ready"])
+            with _collecting_seldom():
+                self.engine.load()
+                self._embedder.encode(["ready?"])
+                if self._reranker is not None:
+                    self._reranker.score("ready?", ["ready"])
         except Exception as error:
             self.failure = f"The model cannot be used: {error}"
             _log.exception("the model cannot be loaded")
@@ -452,6 +454,18 @@ class Service:
         )
         workspace.erasures.settle()  # a crash may have fallen between an erasure and what follows from it
         return workspace
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """The model libraries make four hundred thousand objects when they are loaded, which all stay: to look through them
+    for garbage meanwhile would be an eighth of a server's start."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _at_once(settings: Settings) -> int:
