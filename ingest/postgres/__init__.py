@@ -4,7 +4,8 @@ The only place that knows psycopg, which is loaded when a server is opened.
 """
 
 from ingest.postgres.conditions import only_while
-from ingest.postgres.database import PostgresDatabase, PostgresMigration, PostgresServer, ServerFacts, connected, look
+from ingest.postgres.connecting import connected
+from ingest.postgres.database import PostgresDatabase, PostgresMigration, PostgresServer, ServerFacts, look
 from ingest.postgres.schema import DOCUMENT_TABLES
 from ingest.postgres.session import PostgresSession
 

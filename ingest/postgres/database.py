@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import psycopg
-from psycopg_pool import ConnectionPool
 
 from ingest.errors import (
     DatabaseClosed,
     DatabaseInUse,
-    DatabaseUnavailable,
     IncompatibleDatabase,
     LeaseLost,
     UnsuitableDatabase,
 )
 from ingest.postgres.conditions import current_lease
+from ingest.postgres.connecting import SILENCE_SECONDS, AnsweringConnection, connected, reached
 from ingest.postgres.connection import PostgresConnection, PostgresRow, rows_by_name
+from ingest.postgres.pool import WAIT_SECONDS, Connections
 from ingest.postgres.problems import told
 from ingest.postgres.session import SERVING, PostgresSession, release
 
@@ -35,8 +35,6 @@ PostgresMigration: TypeAlias = str
 """A script of statements; it runs as it stands, in a transaction of its own."""
 _TENANT = re.compile(r"[0-9a-f]{32}")
 _OLDEST_SERVER = 140000
-_MOST_CONNECTIONS = 20
-_WAIT_SECONDS = 3.0  # for a connection
 _POLL_SECONDS = 0.1
 _MIGRATING = 0x6C6F7265  # the key of the lock under which one process at a time migrates
 _STARTING = 0x6C6F7267  # and of the one under which one process at a time starts
@@ -54,6 +52,7 @@ class PostgresServer:
     Args:
         url: ``postgresql://user:password@host:port/database``, as libpq takes it.
         migrations: component name → scripts, oldest first. Scripts that were released are never edited.
+        silence_seconds: how long a request waits for a server that sends nothing.
 
     Raises:
         DatabaseUnavailable: it cannot be reached.
@@ -62,20 +61,19 @@ class PostgresServer:
         DatabaseInUse: it holds an earlier one, and others serve it.
     """
 
-    def __init__(self, url: str, migrations: Mapping[str, Sequence[PostgresMigration]]) -> None:
+    def __init__(
+        self,
+        url: str,
+        migrations: Mapping[str, Sequence[PostgresMigration]],
+        *,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
         self._url = url
         self._versions = {component: len(scripts) for component, scripts in migrations.items()}
         with self.connected() as connection:
             self.version = _check_server(connection)
             _migrate(connection, migrations)
-        self._pool: ConnectionPool[psycopg.Connection[PostgresRow]] = ConnectionPool(
-            url,
-            kwargs={"autocommit": True, "row_factory": rows_by_name},
-            min_size=1,
-            max_size=_MOST_CONNECTIONS,
-            timeout=_WAIT_SECONDS,
-            open=True,
-        )
+        self._connections = Connections(url, silence_seconds)
         self._claim: psycopg.Connection[PostgresRow] | None = None
 
     def connected(self) -> AbstractContextManager[psycopg.Connection[PostgresRow]]:
@@ -88,8 +86,6 @@ class PostgresServer:
         Args:
             exists: an expression of SQL; once it is not true nothing more is written.
         """
-        if tenant_id is not None and not _TENANT.fullmatch(tenant_id):
-            raise ValueError("a tenant's id is 32 hexadecimal digits")
         return PostgresDatabase(self, tenant_id, exists)
 
     def session(self, channel: str) -> PostgresSession:
@@ -116,20 +112,11 @@ class PostgresServer:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[PostgresRow]:
         """Run one statement, with placeholders ``%s``, in a transaction of its own: one round trip; its rows."""
         with told():
-            connection = self._pool.getconn()
+            connection, cursor = self._first(sql, parameters)
             try:
-                for _ in range(_MOST_CONNECTIONS):
-                    try:
-                        cursor = connection.execute(sql.encode(), parameters)
-                        return cursor.fetchall() if cursor.description else []
-                    except psycopg.OperationalError:
-                        if not connection.broken:
-                            raise
-                        self._pool.putconn(connection)
-                        connection = self._pool.getconn()
-                raise DatabaseUnavailable("The database cannot be reached: connections are lost at once.")
+                return cursor.fetchall() if cursor.description else []
             finally:
-                self._pool.putconn(connection)
+                self._connections.give(connection)
 
     def claim(self, seconds: float = 0.0) -> bool:
         """Take the database for this process until it ends or `close` is called; false when another process has it yet
@@ -142,9 +129,7 @@ class PostgresServer:
     def _try_claim(self) -> bool:
         with told():
             if self._claim is None or self._claim.closed:
-                self._claim = psycopg.connect(
-                    self._url, autocommit=True, row_factory=rows_by_name, connect_timeout=int(_WAIT_SECONDS)
-                )
+                self._claim = psycopg.connect(reached(self._url), autocommit=True, row_factory=rows_by_name)
             row = self._claim.execute("SELECT pg_try_advisory_lock(%s)", (SERVING,)).fetchone()
             return row is not None and bool(row[0])
 
@@ -152,10 +137,11 @@ class PostgresServer:
         """Delete every row of a tenant, in every table."""
         with self.connected() as connection:
             tables = [row["name"] for row in connection.execute(_TENANT_TABLES)]
-        with self.database(tenant_id).write() as rows:
-            for _ in range(2):  # what the first deletions bring about is deleted by the second ones
-                for table in tables:
-                    rows.execute(f'DELETE FROM "{table}" WHERE tenant = ?', (tenant_id,))  # noqa: S608 - our own names
+            with connection.transaction():  # beside the pool: it takes as long as it takes
+                connection.execute(f"SELECT {_write_lock(tenant_id)}".encode())
+                for _ in range(2):  # what the first deletions bring about is deleted by the second ones
+                    for table in tables:
+                        connection.execute(f'DELETE FROM "{table}" WHERE tenant = %s'.encode(), (tenant_id,))  # noqa: S608 - our own names
 
     def number_behind(self, highest: Mapping[tuple[str, str], int]) -> None:
         """Let numbers that are given from now on be higher than these, by table and column."""
@@ -170,7 +156,7 @@ class PostgresServer:
 
     def close(self) -> None:
         """Close all connections. Calling it twice is fine."""
-        self._pool.close()
+        self._connections.close()
         if self._claim is not None:
             release(self._claim)
 
@@ -180,21 +166,10 @@ class PostgresServer:
     ) -> Iterator[psycopg.Connection[PostgresRow]]:
         """A connection in a transaction that ``begin`` begins: committed on leaving, rolled back when an error passes.
 
-        ``check`` is told what the last statement of ``begin`` answers. A connection that the server has closed
-        meanwhile is found by its first statement, and another one is taken.
+        ``check`` is told what the last statement of ``begin`` answers.
         """
         with told():
-            connection = self._pool.getconn()
-            for _ in range(_MOST_CONNECTIONS):
-                try:
-                    cursor = connection.execute(begin.encode())
-                    break
-                except psycopg.OperationalError:
-                    broken = connection.broken
-                    self._pool.putconn(connection)
-                    if not broken:
-                        raise
-                    connection = self._pool.getconn()
+            connection, cursor = self._first(begin)
             try:
                 check(_last_row(cursor))
                 yield connection
@@ -204,7 +179,26 @@ class PostgresServer:
                     connection.execute("ROLLBACK")
                 raise
             finally:
-                self._pool.putconn(connection)
+                self._connections.give(connection)
+
+    def _first(
+        self, sql: str, parameters: Sequence[Any] | None = None
+    ) -> tuple[AnsweringConnection, psycopg.Cursor[PostgresRow]]:
+        """A connection, and the cursor of its first statement.
+
+        One that the server has closed meanwhile is found by that, and another one is taken; not for long, since
+        finding one that leads nowhere takes seconds, and the next one would lead there too.
+        """
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            connection = self._connections.take()
+            try:
+                return connection, connection.execute(sql.encode(), parameters)
+            except BaseException as error:
+                lost = isinstance(error, psycopg.OperationalError) and connection.broken
+                self._connections.give(connection)
+                if not lost or time.monotonic() > deadline:
+                    raise
 
 
 class PostgresDatabase:
@@ -217,11 +211,8 @@ class PostgresDatabase:
         self._write_lock = threading.Lock()
         self._writing_thread: int | None = None
         self._closed = False
-        setting = f"SELECT set_config('lorebase.tenant', '{tenant_id or ''}', true)"
-        self._begin_read = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {setting}"
-        # Writers of one tenant wait for one another, those of other processes too.
-        lock = f"pg_advisory_xact_lock(hashtextextended('lorebase {tenant_id}', 0))"
-        self._begin_write = f"BEGIN; {setting}, {lock}"  # what is asked after it sees what those before have committed
+        self._begin_read = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {_setting(tenant_id)}"
+        self._begin_write = f"BEGIN; SELECT {_write_lock(tenant_id)}"
 
     @contextmanager
     def write(self) -> Iterator[PostgresConnection]:
@@ -278,6 +269,19 @@ class PostgresDatabase:
             raise DatabaseClosed("the database is closed")
 
 
+def _setting(tenant_id: str | None) -> str:
+    """What shows a transaction the rows of a tenant."""
+    if tenant_id is not None and not _TENANT.fullmatch(tenant_id):
+        raise ValueError("a tenant's id is 32 hexadecimal digits")
+    return f"set_config('lorebase.tenant', '{tenant_id or ''}', true)"
+
+
+def _write_lock(tenant_id: str | None) -> str:
+    """The same, for a writer: those of one tenant wait for one another, in other processes too. What is asked by the
+    next statement sees what those before have committed."""
+    return f"{_setting(tenant_id)}, pg_advisory_xact_lock(hashtextextended('lorebase {tenant_id}', 0))"
+
+
 def _check(row: PostgresRow) -> None:
     if not row["there"]:
         raise DatabaseClosed("the tenant is gone")
@@ -329,15 +333,6 @@ def look(url: str) -> ServerFacts:
         )
         found = claims.fetchone()
         return ServerFacts(version, components, int(found["n"]) if found is not None else 0)
-
-
-@contextmanager
-def connected(url: str) -> Iterator[psycopg.Connection[PostgresRow]]:
-    """A connection of its own, each statement a transaction."""
-    with told():
-        connection = psycopg.connect(url, autocommit=True, row_factory=rows_by_name, connect_timeout=int(_WAIT_SECONDS))
-    with connection, told():
-        yield connection
 
 
 def _check_server(connection: psycopg.Connection[PostgresRow]) -> str:
@@ -392,12 +387,12 @@ def _migrate(
                         (component, number + 1),
                     )
     finally:
-        if not connection.broken:
-            connection.execute("SELECT pg_advisory_unlock(%s)", (_MIGRATING,))
+        if not connection.broken:  # now, and not when the server has noticed that the connection is closed
+            connection.execute("SELECT pg_advisory_unlock_all()")
 
 
 def _may_be_alone(connection: psycopg.Connection[PostgresRow]) -> bool:
-    """Whether no process serves the database; none begins to while the connection lasts."""
+    """Whether no process serves the database; none begins to until the connection's locks are given back."""
     row = connection.execute("SELECT pg_try_advisory_lock(%s)", (SERVING,)).fetchone()
     return row is not None and bool(row[0])
 

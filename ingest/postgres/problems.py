@@ -11,6 +11,8 @@ from psycopg_pool import PoolClosed, PoolTimeout
 
 from ingest.errors import DamagedData, DatabaseClosed, DatabaseFull, DatabaseUnavailable
 
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.IdleInTransactionSessionTimeout)
+
 
 @contextmanager
 def told() -> Iterator[None]:
@@ -21,7 +23,9 @@ def told() -> Iterator[None]:
         raise DatabaseFull("The database server has no room left. Nothing was stored; try again later.") from error
     except PoolClosed as error:
         raise DatabaseClosed("the database is closed") from error
-    except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except psycopg.errors.LockNotAvailable as error:
+        raise DatabaseUnavailable("Another process is changing the same rows and does not end; try again.") from error
+    except (*_LOST, PoolTimeout) as error:
         raise DatabaseUnavailable(f"The database cannot be reached: {_first_line(error)}") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DamagedData("what the database holds was not stored so: restore a backup") from error

@@ -14,14 +14,13 @@ from typing import Any
 import psycopg
 
 from ingest.errors import DatabaseUnavailable
+from ingest.postgres.connecting import AnsweringConnection, reached
 from ingest.postgres.connection import PostgresRow, rows_by_name
 from ingest.postgres.problems import told
 
 SERVING = 0x6C6F7266  # the key of the lock that those who serve share, and that one holds who is alone
-_CONNECT_SECONDS = 3
 _POLL_SECONDS = 0.1
-# A machine that is gone is noticed after seconds, here and by the server, and its locks with it.
-_SERVER_SIDE = "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3"
+_SILENCE_SECONDS = 5.0
 
 
 class PostgresSession:
@@ -48,20 +47,15 @@ class PostgresSession:
         self.close()
         deadline = time.monotonic() + seconds
         with told():
-            connection = psycopg.connect(
-                self._url,
+            connection = AnsweringConnection.connect(
+                reached(self._url, f"-c statement_timeout={_SILENCE_SECONDS:.0f}s"),
                 autocommit=True,
                 row_factory=rows_by_name,
-                connect_timeout=_CONNECT_SECONDS,
-                options="-c statement_timeout=5000",
                 fallback_application_name="lorebase replica",
-                keepalives_idle=2,
-                keepalives_interval=1,
-                keepalives_count=3,
-                tcp_user_timeout=5000,
             )
+            connection.silence_seconds = _SILENCE_SECONDS
             try:
-                connection.execute(f"{_SERVER_SIDE}; LISTEN {self._channel}".encode())
+                connection.execute(f"LISTEN {self._channel}".encode())
                 while not _shares(connection):
                     if time.monotonic() >= deadline:
                         connection.close()
