@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -25,6 +26,7 @@ from adapters.remote.model_server import Kind, ModelServer, Refused, ServedModel
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _ATTEMPTS = 4
+_TRYING_SECONDS = 15.0  # after which nothing is tried again
 _FIRST_DELAY_SECONDS = 0.25
 _LONGEST_DELAY_SECONDS = 8.0
 _BREAKER_FAILURES = 5
@@ -85,7 +87,7 @@ class Link:
 
     async def adapters(self, ask: Callable[[AdapterLoader], Awaitable[T]]) -> T:
         """Have something done about adapters. Raises AdapterError."""
-        attempt = 0
+        attempt, began = 0, time.monotonic()
         while True:
             if self._breaker.reason is not None:
                 raise UpstreamUnavailable(self._breaker.reason)
@@ -93,7 +95,7 @@ class Link:
             try:
                 return await ask(self._loader)
             except TryAgain as error:
-                await self._wait(attempt, error)
+                await self._wait(attempt, began, error)
 
     def name_of(self, ref: AdapterRef) -> str:
         """What the server would know an adapter by."""
@@ -105,16 +107,16 @@ class Link:
 
     async def ask(self, answering: Answering) -> None:
         """Ask until there is an answer, or no hope of one. Once a word was told nothing is asked again."""
-        attempt = 0
+        attempt, began = 0, time.monotonic()
         while True:
             attempt += 1
             try:
                 await self._stream(answering)
             except TryAgain as error:
-                await self._wait(attempt, error)
-            except UpstreamFailed as error:
+                await self._wait(attempt, began, error)
+            except (UpstreamFailed, UpstreamUnavailable) as error:
                 self._breaker.failed(str(error))
-                if answering.told or self._hopeless(attempt):
+                if answering.told or self._hopeless(attempt, began):
                     raise
                 answering.begin_again()
                 await asyncio.sleep(_delay(attempt, None))
@@ -123,16 +125,17 @@ class Link:
                 answering.finish()
                 return
 
-    async def _wait(self, attempt: int, error: TryAgain) -> None:
+    async def _wait(self, attempt: int, began: float, error: TryAgain) -> None:
         """Before the next attempt; raises what the error stands for when there is to be none."""
         if error.sick:
             self._breaker.failed(str(error))
-        if self._hopeless(attempt):
+        if self._hopeless(attempt, began):
             raise error.error from error
         await asyncio.sleep(_delay(attempt, error.after))
 
-    def _hopeless(self, attempt: int) -> bool:
-        return attempt >= _ATTEMPTS or self._breaker.reason is not None or self.closing
+    def _hopeless(self, attempt: int, began: float) -> bool:
+        over = attempt >= _ATTEMPTS or time.monotonic() > began + _TRYING_SECONDS
+        return over or self._breaker.reason is not None or self.closing
 
     async def _stream(self, answering: Answering) -> None:
         adapter, forgotten = answering.adapter, False

@@ -6,6 +6,7 @@ Knows HTTP and OpenAI's shapes; knows no rows, no prompts, no adapters on disk. 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ from adapters.errors import UpstreamFailed, UpstreamUnavailable
 
 Kind = Literal["vllm", "lorebase", "other"]
 _LIKE_VLLM = ("vllm", "lorebase-model-server")  # in `owned_by`: who takes adapters by name and folder
-_CONNECT_SECONDS = 5.0
+_CONNECT_SECONDS = 3.0
+_PROBE_SECONDS = 5.0  # to say which models there are
+_GONE_SECONDS = 5  # until a host that answers nothing is taken for gone, however long its answers may take
 _BUSY = (408, 425, 429, 502, 503, 504)
+_UNAVAILABLE = ("upstream_unavailable", "model_unavailable", "not_ready", "unavailable", "503")  # codes in a stream
 _LONGEST_REASON = 300
+_BROKEN_OFF = "The model server broke off in the middle of an answer"
 
 
 class TryAgain(Exception):
@@ -75,14 +80,15 @@ class ModelServer:
         timeout = httpx.Timeout(silence_seconds, connect=_CONNECT_SECONDS)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.AsyncClient(timeout=timeout, limits=limits, headers=headers, trust_env=False)
+        transport = httpx.AsyncHTTPTransport(limits=limits, socket_options=_noticing(), trust_env=False)
+        self._client = httpx.AsyncClient(timeout=timeout, headers=headers, transport=transport, trust_env=False)
 
     async def close(self) -> None:
         await self._client.aclose()
 
     async def served(self, model: str) -> ServedModel:
         """What it serves under a model's name. Raises Refused, TryAgain."""
-        listed = await self.call("GET", "/models")
+        listed = await self.call("GET", "/models", timeout=_PROBE_SECONDS)
         entries = [entry for entry in listed.get("data", []) if isinstance(entry, dict)]
         by_id = {str(entry.get("id")): entry for entry in entries}
         if model not in by_id:
@@ -112,7 +118,8 @@ class ModelServer:
 
         Raises:
             Refused, TryAgain: before the first chunk.
-            UpstreamFailed: the stream broke off, or is none.
+            UpstreamUnavailable: the stream broke off.
+            UpstreamFailed: it is none, or says that the server failed.
         """
         begun = False
         try:
@@ -127,9 +134,7 @@ class ModelServer:
                         yield chunk
         except httpx.HTTPError as error:
             if begun:
-                raise UpstreamFailed(
-                    f"The model server broke off in the middle of an answer ({_named(error)})."
-                ) from error
+                raise UpstreamUnavailable(f"{_BROKEN_OFF} ({_named(error)}).") from error
             raise self._broken(error) from error
 
     def _address(self, path: str) -> str:
@@ -141,7 +146,7 @@ class ModelServer:
             return TryAgain(UpstreamUnavailable(f"The model server at {self._url} cannot be reached."), sick=True)
         if isinstance(error, httpx.TimeoutException):
             return TryAgain(UpstreamUnavailable("The model server did not answer in time."), sick=True)
-        return TryAgain(UpstreamFailed(f"The model server broke off ({_named(error)})."), sick=True)
+        return TryAgain(UpstreamUnavailable(f"The model server broke off ({_named(error)})."), sick=True)
 
     def _check(self, response: httpx.Response, text: str) -> None:
         status = response.status_code
@@ -155,6 +160,14 @@ class ModelServer:
         if status >= 500:
             raise TryAgain(UpstreamFailed(f"The model server failed ({said})."), sick=True)
         raise Refused(status, message or f"it answered {status}", code, reason)
+
+
+def _noticing() -> list[tuple[int, int, int]]:
+    """Options of sockets by which a host that is gone or cut off is noticed, where the system has them."""
+    wanted = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": _GONE_SECONDS - 2,
+              "TCP_USER_TIMEOUT": 1000 * _GONE_SECONDS}  # fmt: skip
+    known = [(getattr(socket, name), value) for name, value in wanted.items() if hasattr(socket, name)]
+    return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *((socket.IPPROTO_TCP, name, value) for name, value in known)]
 
 
 async def _chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
@@ -173,12 +186,13 @@ async def _chunks(response: httpx.Response) -> AsyncGenerator[dict[str, Any]]:
         if not isinstance(chunk, dict):
             raise UpstreamFailed("The model server sent a chunk that is no object.")
         if chunk.get("error"):
-            message, _, _ = _error_of(data)
-            raise UpstreamFailed(f"The model server failed in the middle of an answer: {message}")
+            message, code, _ = _error_of(data)
+            failed = UpstreamUnavailable if code in _UNAVAILABLE else UpstreamFailed
+            raise failed(f"The model server failed in the middle of an answer: {message}")
         finished = finished or any(c.get("finish_reason") for c in chunk.get("choices") or [] if isinstance(c, dict))
         yield chunk
     if not finished:
-        raise UpstreamFailed("The model server broke off in the middle of an answer.")
+        raise UpstreamUnavailable(f"{_BROKEN_OFF}.")
 
 
 def _error_of(text: str) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,6 +24,7 @@ from adapters.template import Passage
 from app.local_server import LocalServer, free_port, local_server
 from tests.adapters.engine_contract import EngineContract, Heard, ask, same
 from tests.adapters.tiny_llama import make_lora, make_tiny_llama
+from tests.freezing_proxy import freezing_proxy
 
 pytestmark = pytest.mark.e2e
 PATIENCE_S = 60.0
@@ -260,9 +263,31 @@ def test_what_passes_is_tried_again(engine_for: Callable[..., RemoteEngine], mod
     assert done.answer.startswith("The revenue")
 
 
-@pytest.mark.parametrize("model", ["broken", "cut", "garbage", "plain"])
+@pytest.mark.parametrize("model", ["broken", "garbage", "plain"])
 def test_what_does_not_pass_is_a_clear_failure(engine_for: Callable[..., RemoteEngine], model: str) -> None:
     assert isinstance(refused(engine_for(model)), UpstreamFailed)
+
+
+def test_a_server_whose_answers_break_off_may_be_asked_again_later(engine_for: Callable[..., RemoteEngine]) -> None:
+    assert isinstance(refused(engine_for("cut")), UpstreamUnavailable)
+
+
+def test_a_server_that_stands_still_is_told_of_and_left_alone_until_it_answers(misbehaving: str) -> None:
+    there = urlsplit(misbehaving)
+    with freezing_proxy(lambda: socket.create_connection((str(there.hostname), int(there.port or 0)))) as proxy:
+        engine = RemoteEngine("good", f"http://127.0.0.1:{proxy.port}/v1", silence_seconds=0.3)
+        engine.load()
+        ask(engine, ROWS[:1])
+        proxy.freeze()
+        for _ in range(2):
+            refused(engine) if engine.failure is None else None
+        assert engine.failure is not None
+        with pytest.raises(UpstreamUnavailable):
+            engine.submit(ROWS[0], Heard())
+        proxy.thaw()
+        until(lambda: engine.failure is None)
+        ask(engine, ROWS[:1])
+        engine.close()
 
 
 def test_a_text_to_stop_at_ends_the_answer_and_closes_the_request(
