@@ -5,11 +5,13 @@ Knows how Ray is started, joined and told of the deployment; knows no rows.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +23,7 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from ray.serve import Application
+    from ray.serve.handle import DeploymentHandle
 
 APPLICATION = "lorebase-model"
 DEPLOYMENT = "model"
@@ -81,7 +84,9 @@ def ray_backend(settings: Settings, replicas: Replicas) -> Backend:
     _join(ray, replicas)
     try:
         serve.start(proxy_location="Disabled")
-        handle = serve.run(model_application(settings, replicas), name=APPLICATION, route_prefix=None)
+        handle = _running(serve, made_from(settings, replicas))
+        if handle is None:
+            handle = serve.run(model_application(settings, replicas), name=APPLICATION, route_prefix=None)
         described = handle.described.remote().result(timeout_s=60)
     except Exception as error:
         raise CannotServe(
@@ -115,7 +120,23 @@ def model_application(settings: Settings, replicas: Replicas) -> Application:
         ray_actor_options={"num_cpus": replicas.processors, "num_gpus": replicas.gpus},
         **count,
     )(ModelReplica)
-    return deployment.bind(settings.model_dump(include=set(_ENGINE_FIELDS)))
+    return deployment.bind(settings.model_dump(include=set(_ENGINE_FIELDS)), made_from(settings, replicas))
+
+
+def made_from(settings: Settings, replicas: Replicas) -> str:
+    """All that an application of the model depends on, in one text."""
+    engine = settings.model_dump(mode="json", include=set(_ENGINE_FIELDS) | {"shutdown_seconds"})
+    return json.dumps([version("lorebase"), engine, replace(replicas, address=None)], default=asdict, sort_keys=True)
+
+
+def _running(serve: Any, wanted: str) -> DeploymentHandle[Any] | None:
+    """The application that an earlier model server has left on this Ray, where it is the same and answers: its copies
+    go on with what they have in memory."""
+    try:
+        handle: DeploymentHandle[Any] = serve.get_app_handle(APPLICATION)
+        return handle if handle.made_from.remote().result(timeout_s=_REACH_SECONDS) == wanted else None
+    except Exception:  # there is none, or none that can be used
+        return None
 
 
 def _authenticate(*, local: bool) -> None:

@@ -28,9 +28,11 @@ class ModelReplica:
 
     Args:
         settings: fields of `Settings` that the engine is made from.
+        made_from: what all of this application is made from, in one text.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], made_from: str) -> None:
+        self._made_from = made_from
         made = Settings(**settings)
         configure_logs(made.log_format, made.log_level)
         engine = causal_engine_of(made)
@@ -42,6 +44,10 @@ class ModelReplica:
         """Called by Ray Serve, which replaces a replica whose engine has stopped."""
         if (reason := self._backend.failure()) is not None:
             raise RuntimeError(reason)
+
+    async def made_from(self) -> str:
+        """What the application is made from: whoever would make the same need not."""
+        return self._made_from
 
     async def described(self) -> tuple[str, int]:
         """The model's name, and how many tokens prompt and answer may have together."""

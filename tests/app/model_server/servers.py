@@ -16,7 +16,7 @@ from app.local_server import free_port
 from tests.app.terminal.console import environment
 
 KEY = "the key of the model server"
-START_S = 110.0
+START_S = 240.0
 
 
 @dataclass(frozen=True)

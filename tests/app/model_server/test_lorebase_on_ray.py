@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.local_server import LocalServer, local_server
+from app.local_server import LocalServer, free_port, local_server
 from examples.small_lm.world import Difficulty, Lesson, draw_lesson
 from tests.adapters.test_remote import until
 from tests.adapters.tiny_llama import make_lora
@@ -197,6 +198,42 @@ def test_a_killed_replica_costs_no_answer_but_a_503_and_is_replaced(stage: Stage
 
 def keys(lessons: list[Lesson]) -> list[tuple[int, str]]:
     return [(n, adapter) for n in range(len(lessons)) for adapter in ("base", *(f"{name}@1" for name in ADAPTERS))]
+
+
+def test_a_model_server_that_is_started_again_takes_up_the_copies_that_are_there(tmp_path: Path) -> None:
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a token of this test alone, and no other"}
+    node = ["-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", "--num-cpus=2",
+            "--node-ip-address=127.0.0.1", "--include-dashboard=false", "--object-store-memory=100000000"]  # fmt: skip
+    ray = subprocess.Popen([sys.executable, *node], env=environment(**token), stdout=subprocess.DEVNULL)
+    arguments = ("--ray", "--ray-address", address, "--replicas", "2", "--cpus", "0.5")
+
+    def copies(killed: bool, *others: str) -> set[int]:
+        with model_server(MODEL, tmp_path, *arguments, *others, variables=token) as server:
+            with server.client() as client:
+                found = {replica["process"] for replica in client.get("/replicas").json()["replicas"]}
+            if killed:
+                server.process.kill()
+        return found
+
+    try:
+        until(lambda: listens(port), 60.0)
+        first = copies(True)
+        assert len(first) == 2
+        assert copies(False) == first
+        assert copies(False, "--replicas", "1") != first  # another number of them: made anew
+    finally:
+        ray.terminate()
+        ray.wait()
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_what_ray_refuses_is_said_in_one_line(tmp_path: Path) -> None:
