@@ -97,8 +97,10 @@ def save_model(shape: Shape, folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def save_adapter(model: Path, folder: Path, *, seed: int, rank: int, targets: Sequence[str]) -> AdapterRef:
-    """Save random LoRA factors for a model, in peft's format; their effect is about a tenth of the weights'."""
+def save_adapter(
+    model: Path, folder: Path, *, seed: int, rank: int, targets: Sequence[str], strength: float = 0.02
+) -> AdapterRef:
+    """Save random LoRA factors for a model, in peft's format; by default worth a tenth of the weights."""
     with torch.device("meta"):
         bare = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model))
     chance = torch.Generator().manual_seed(seed)
@@ -107,7 +109,7 @@ def save_adapter(model: Path, folder: Path, *, seed: int, rank: int, targets: Se
         if module.rpartition(".")[2] in targets:
             path = f"base_model.model.{module}"
             tensors[f"{path}.lora_A.weight"] = torch.randn(rank, d_in, generator=chance) * d_in**-0.5
-            tensors[f"{path}.lora_B.weight"] = torch.randn(d_out, rank, generator=chance) * 0.02
+            tensors[f"{path}.lora_B.weight"] = torch.randn(d_out, rank, generator=chance) * strength
     folder.mkdir(parents=True, exist_ok=True)
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type="CAUSAL_LM",

@@ -134,6 +134,15 @@ CATALOGUE: Mapping[str, Benchmark] = {
             Figure("ingest_cpu_ratio", "processor time of ingestion, two against one", unit="×"),
         ),
     ),
+    "cluster": Benchmark(
+        "faults under load on several hosts, in network namespaces", ("--quick",), (),
+        (
+            Figure("lost", "acknowledged documents that a replica does not have, after faults", 0, most=True),
+            Figure("wrong", "answers of another tenant, version or wording, meanwhile", 0, most=True),
+            Figure("other", "requests that failed otherwise than by 503 with Retry-After", 0, most=True),
+            Figure("unavailable_s", "seconds without an answer, of all faults together", unit="s"),
+        ),
+    ),
     "scaling": Benchmark(
         "from one machine's figures to 10,000 tenants and 1,000 questions a second", _QUICK_DATA, (_SQUAD,),
         (

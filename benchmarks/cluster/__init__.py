@@ -1,0 +1,1 @@
+"""Faults on several hosts: `make bench NAME=cluster`; see `__main__.py`."""
