@@ -102,4 +102,6 @@ function Page() {
 }
 
 await loadLanguage();
-render(html`<${Page} />`, document.getElementById("page"));
+const place = document.getElementById("page");
+place.replaceChildren();  // what is told while scripts do not come
+render(html`<${Page} />`, place);

@@ -300,6 +300,21 @@ def test_language_and_theme_are_chosen_and_remembered(open_page: OpenPage, tenan
     assert page.evaluate("document.documentElement.dataset.theme + document.documentElement.lang") == "darkzh-Hans"
 
 
+def test_a_page_whose_files_do_not_come_says_so_in_the_place_of_nothing(browser: Any, server: LocalServer) -> None:
+    page = browser.new_context().new_page()
+    page.route("**/web/views/health.js", lambda route: route.abort())
+    page.goto(server.url)
+    told = page.get_by_text("The page is not loading.")
+    told.wait_for(state="attached")
+    assert not told.is_visible()
+    told.wait_for(state="visible", timeout=20_000)
+    page.unroute("**/web/views/health.js")
+    page.reload()
+    page.get_by_label("Key").wait_for()
+    assert told.count() == 0
+    page.context.close()
+
+
 def test_the_api_description_needs_no_other_host(open_page: OpenPage) -> None:
     page = open_page(view="docs")
     page.locator(".opblock", has_text="/ingest").first.wait_for()
