@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Of make test: each has a server of its own with its models, two or three GiB in all.
+PROCESSES ?= 2
 
 .PHONY: serve test test-long test-browser test-ray check audit docs demo bench soak format lock help
 .DEFAULT_GOAL := help
@@ -13,7 +15,7 @@ serve: $(READY) ## run the service on http://127.0.0.1:8000
 	@$(BIN)/lorebase serve
 
 test: $(READY) ## the tests: no root, no browser, minutes
-	@$(BIN)/pytest -m "not long and not browser and not ray"
+	@$(BIN)/pytest -m "not long and not browser and not ray" --numprocesses=$(PROCESSES)
 
 test-long: $(READY) ## tests that take longer
 	@$(BIN)/pytest -m long || [ $$? -eq 5 ]

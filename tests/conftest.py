@@ -12,14 +12,16 @@ import pytest
 from app.local_server import LocalServer, local_server
 from reliability.rows import SETTINGS
 from tests.databases import ON_POSTGRESQL, central, database, fresh_database, postgres, postgres_superuser  # noqa: F401 - fixtures
+from tests.distribution import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
 
 METRICS_KEY = "a-key-for-metrics-alone"
+AT_ONCE = {"LOREBASE_TRAINING_NICENESS": "0"}  # trainings are waited for: they stand back for no other process's tests
 
 
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[LocalServer]:
     """A real server process with a data folder of its own; with LOREBASE_TEST_STORAGE=postgresql its rows are there."""
-    settings = {**SETTINGS, "LOREBASE_METRICS_KEY": METRICS_KEY}
+    settings = {**SETTINGS, **AT_ONCE, "LOREBASE_METRICS_KEY": METRICS_KEY}
     with ExitStack() as stack:
         if ON_POSTGRESQL:
             superuser = request.getfixturevalue("postgres_superuser")

@@ -6,6 +6,7 @@ databases. (`LOREBASE_DATABASE_URL` is a setting of the service itself.)
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 import uuid
@@ -32,7 +33,9 @@ ALL_TABLES: dict[str, Sequence[PostgresMigration]] = {**CENTRAL_TABLES, "documen
 def postgres_process(folder: Path) -> Iterator[str]:
     """The URL of a superuser of a PostgreSQL server that runs within the block, with its files in ``folder``."""
     pgserver = pytest.importorskip("pgserver", reason="needs the package pgserver, or LOREBASE_TEST_DATABASE_URL")
-    server = pgserver.get_server(folder, cleanup_mode="stop")
+    with (Path(tempfile.gettempdir()) / f"lorebase-pg-{os.geteuid()}.lock").open("w") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)  # of root it makes a user for the server, which two cannot do at once
+        server = pgserver.get_server(folder, cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:
