@@ -19,14 +19,22 @@ Found = tuple[str, Literal["ok", "warning", "wrong"], str, str]
 """Name, state, detail and mend of a finding."""
 
 
-def look_at(url: str, data: Path) -> Iterator[Found]:
-    """What a database is found to be, and whether it belongs to a data folder."""
+def look_at(url: str, data: Path, *, vector_search: bool = False) -> Iterator[Found]:
+    """What a database is found to be, whether it belongs to a data folder, and with ``vector_search`` whether it can
+    search vectors."""
     try:
-        from ingest.postgres import DOCUMENT_TABLES, connected, look
+        from ingest.postgres import (
+            DOCUMENT_TABLES,
+            VECTOR_SEARCH,
+            VECTOR_TABLES,
+            connected,
+            extension_problem,
+            look,
+        )
     except ImportError:
         yield "database", "wrong", "the driver psycopg is not installed", "pip install 'lorebase[postgres]'"
         return
-    known = {**CENTRAL_TABLES, "documents": DOCUMENT_TABLES, **TENANT_TABLES}
+    known = {**CENTRAL_TABLES, "documents": DOCUMENT_TABLES, **TENANT_TABLES, VECTOR_SEARCH: VECTOR_TABLES}
     try:
         facts = look(url)
     except DatabaseUnavailable as error:
@@ -40,6 +48,12 @@ def look_at(url: str, data: Path) -> Iterator[Found]:
         mend = "Use the newer version of this software that wrote them."
         yield "database", "wrong", f"tables of a newer version: {', '.join(newer)}", mend
         return
+    if vector_search:
+        with connected(url) as connection:
+            if (problem := extension_problem(connection)) is not None:
+                yield "vector search", "wrong", problem, "The service does not start before that."
+            else:
+                yield "vector search", "ok", "by pgvector, in the database", ""
     said = f"PostgreSQL {facts.version}, {_served(facts.processes)}"
     if not facts.components:
         yield "database", "ok", f"{said}, no tables yet; the first start makes them", ""

@@ -222,7 +222,9 @@ def is_held(data: Path) -> bool:
 def check_databases(settings: Settings) -> Iterator[Finding]:
     """Every database is whole; every tenant has its folder and every folder its tenant."""
     if settings.database_url is not None:
-        for name, state, detail, mend in look_at(settings.database_url.get_secret_value(), settings.data):
+        vector_search = settings.vector_search == "database"
+        url = settings.database_url.get_secret_value()
+        for name, state, detail, mend in look_at(url, settings.data, vector_search=vector_search):
             yield Finding(name, state, detail, mend)
         return
     paths = [] if knows_no_tenant(settings.data) else databases(settings.data)

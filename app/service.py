@@ -108,7 +108,7 @@ class Service:
         self._resources.enter_context(lock_data_folder(settings.data, shared=url is not None))
         self.draining = threading.Event()
         sweep_staging(settings.data)
-        self._storage = open_storage(settings.data, url)
+        self._storage = open_storage(settings.data, url, vector_search=settings.vector_search == "database")
         self._replicas = self._storage.replicas
         self._backing_up = threading.Lock()
         self._usage_writer = BackgroundWriter("usage-writer", 1.0)
@@ -420,7 +420,13 @@ class Service:
 
     def _open_workspace(self, tenant_id: str, folder: Path, resized: Callable[[], None]) -> Workspace:
         split = SplitConfig(size=self.settings.chunk_size)
-        index = IndexOptions(self.settings.exact_up_to, self._background, folder / "index", resized)
+        index = IndexOptions(
+            self.settings.exact_up_to,
+            self._background,
+            folder / "index",
+            resized,
+            in_database=self.settings.vector_search == "database",
+        )
         limits = partial(self.directory.limits.of, tenant_id)
         complete = EngineCompletion(self.engine, tenant_id, self.worker.stopping) if self.generates else None
         workspace = Workspace(

@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         "folder only adapters and keys.env; any number of processes may serve it. Unset: SQLite files in the folder, "
         "for one process. Needs `pip install 'lorebase[postgres]'`.",
     )
+    vector_search: Literal["memory", "database"] = Field(
+        "memory",
+        description="Where vectors are searched: `memory` (every process loads those of the tenants in use), or "
+        "`database`: by PostgreSQL with its extension pgvector; needs LOREBASE_DATABASE_URL.",
+    )
     admin_key: SecretStr | None = Field(None, description="Admin key, 16 characters or more, instead of a made one.")
     default_key: SecretStr | None = Field(
         None, description="Key of the `default` tenant, 16 characters or more, instead of a made one."
@@ -125,7 +130,7 @@ class Settings(BaseSettings):
         20_000,
         ge=1000,
         description="Chunks of one tenant up to which every search looks at every vector; beyond, inverted lists built "
-        "in the background answer.",
+        "in the background answer, or in the database an HNSW index.",
     )
     kv_memory_mb: int = Field(
         1024, ge=1, description="Memory for the keys and values of questions a language model is answering, in MiB."
@@ -242,6 +247,15 @@ class Settings(BaseSettings):
     def _different_keys(self) -> Settings:
         if self.admin_key is not None and self.admin_key == self.default_key:
             raise ValueError("LOREBASE_ADMIN_KEY and LOREBASE_DEFAULT_KEY must differ: a key says who is asking")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_database_to_search(self) -> Settings:
+        if self.vector_search == "database" and self.database_url is None:
+            raise ValueError(
+                "LOREBASE_VECTOR_SEARCH=database needs LOREBASE_DATABASE_URL, the PostgreSQL database whose extension "
+                "pgvector is to search; or set LOREBASE_VECTOR_SEARCH=memory"
+            )
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ service deletes folders of tenants it does not know.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import sqlite3
@@ -55,6 +56,7 @@ from ingest import (
 if TYPE_CHECKING:
     from ingest.postgres import PostgresServer
 
+_log = logging.getLogger("lorebase.storage")
 OWNER_MIGRATIONS = ["CREATE TABLE owner (one INTEGER PRIMARY KEY CHECK (one = 1), tenant_id TEXT NOT NULL)"]
 TENANT_MIGRATIONS: dict[str, Sequence[Migration]] = {
     "documents": DOCUMENT_MIGRATIONS,
@@ -179,6 +181,7 @@ class PostgresStorage:
 
     Args:
         alone: have the database for this process only.
+        vector_search: let the database search vectors: its tables for that are made and filled first.
 
     Raises:
         StorageMismatch: the folder has rows of its own, or belongs to another database.
@@ -189,7 +192,7 @@ class PostgresStorage:
 
     is_remote = True
 
-    def __init__(self, url: str, data: Path, *, alone: bool = False) -> None:
+    def __init__(self, url: str, data: Path, *, alone: bool = False, vector_search: bool = False) -> None:
         self._server = open_server(url)
         self.central = self._server.database(None)
         try:
@@ -200,6 +203,8 @@ class PostgresStorage:
         try:
             with self.starting():
                 folder = belong_together(data, self.central)
+                if vector_search:
+                    self._prepare_vector_search()
                 if isinstance(self.replicas, DatabaseReplicas):
                     self.replicas.join(folder, f"{socket.gethostname()}:{data.resolve()}")
         except BaseException:
@@ -213,6 +218,12 @@ class PostgresStorage:
 
     def _among_others(self) -> Replicas:
         return DatabaseReplicas(self._server, version("lorebase"), _CLAIM_SECONDS)
+
+    def _prepare_vector_search(self) -> None:
+        from ingest.postgres import prepare
+
+        _log.info("the database searches vectors")
+        prepare(self._server, lambda done: _log.info("vectors made ready to be searched there: %d", done))
 
     def starting(self) -> AbstractContextManager[None]:
         """See `Storage`."""
@@ -233,7 +244,11 @@ class PostgresStorage:
 
     def erase_tenant(self, tenant_id: str) -> None:
         """See `Storage`."""
+        from ingest.postgres import drop_graphs_of
+
         self._server.erase(tenant_id)
+        with self._server.connected() as connection:
+            drop_graphs_of(connection, tenant_id)
 
     def rates(self) -> Rates:
         """See `Storage`."""
@@ -259,10 +274,12 @@ def knows_no_tenant(data: Path) -> bool:
     return is_lost and any(data.glob(f"tenants/*/{DATABASE}"))
 
 
-def open_storage(data: Path, database_url: str | None, *, alone: bool = False) -> Storage:
+def open_storage(data: Path, database_url: str | None, *, alone: bool = False, vector_search: bool = False) -> Storage:
     """The storage of a data folder; see `FolderStorage` and `PostgresStorage` for what may be wrong, and for ``alone``,
-    which a folder's own files are always."""
-    return FolderStorage(data) if database_url is None else PostgresStorage(database_url, data, alone=alone)
+    which a folder's own files are always, and ``vector_search``, which only PostgreSQL does."""
+    if database_url is None:
+        return FolderStorage(data)
+    return PostgresStorage(database_url, data, alone=alone, vector_search=vector_search)
 
 
 def open_server(url: str) -> PostgresServer:

@@ -27,8 +27,8 @@ from app.client import LorebaseClient
 from app.client.requests.documents import Text
 from app.evaluation import documents_of, read_articles
 from app.local_server import LocalServer, local_server
+from benchmarks.database_search import postgresql
 from benchmarks.measure import interleaved, parse_arguments, report
-from benchmarks.stores import postgresql
 
 _SIZES = {True: (2, 80, 4), False: (6, 320, 12)}  # quick: articles, questions a turn, tenants
 _CLIENTS = 8

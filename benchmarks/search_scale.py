@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.database_search import Measured, measure_graph_in_database, postgresql
 from benchmarks.measure import DATA, interleaved, report, timed
 from ingest import DOCUMENT_MIGRATIONS, Database, IndexOptions, SqliteDatabase, make_embedder
 from ingest.live_index import EXACT_UP_TO, LiveIndex
@@ -41,17 +42,6 @@ _WRITTEN_AT_ONCE = 10_000
 _EMBEDDED_AT_ONCE = 1000
 _SIZES = {True: (1000, 10_000), False: (1000, 10_000, 100_000, 1_000_000)}  # quick
 _TENANTS = {True: (1, 50), False: (1, 100, 1000)}
-
-
-class Measured:
-    """An embedder that is only asked who it is."""
-
-    def __init__(self, dimension: int) -> None:
-        self.dimension = dimension
-        self.fingerprint = "measured"
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        raise NotImplementedError("nothing is embedded here")
 
 
 def real_vectors(data: Path, count: int, cache: Path | None) -> Vectors:
@@ -176,6 +166,15 @@ def measure_graph(real: Vectors, queries: Vectors, chunks: int) -> dict[str, flo
             "graph_p50_ms": round(1000 * float(np.median(times)), 3)}  # fmt: skip
 
 
+def in_database(real: Vectors, queries: Vectors, chunks: int) -> dict[str, float]:
+    """The same vectors in PostgreSQL, searched by pgvector."""
+    starts = range(0, chunks, _WRITTEN_AT_ONCE)
+    pieces = (scaled(real, start, min(start + _WRITTEN_AT_ONCE, chunks)) for start in starts)
+    with postgresql() as url:
+        figures = measure_graph_in_database(url, pieces, queries)
+    return {f"database_{name}": value for name, value in figures.items()}
+
+
 def _pieces(path: Path) -> Sequence[bytes]:
     with path.open("rb") as file:
         return list(iter(lambda: file.read(1 << 20), b""))
@@ -238,6 +237,7 @@ def main() -> None:
     parser.add_argument("--tenants", type=int, nargs="*", help="how many tenants (default: 1 100 1000)")
     parser.add_argument("--exact-up-to", type=int, default=EXACT_UP_TO, help="chunks searched exactly")
     parser.add_argument("--graph", action="store_true", help="an HNSW graph over the same vectors too")
+    parser.add_argument("--database", action="store_true", help="the same in PostgreSQL, by pgvector")
     parser.add_argument("--quick", action="store_true", help="up to 10,000 chunks and 50 tenants")
     given = parser.parse_args()
     if given.vectors is not None:
@@ -258,6 +258,8 @@ def main() -> None:
         figures = result["sizes"][str(chunks)] = measure_size(real, queries, chunks, given.exact_up_to)
         if given.graph:
             figures |= measure_graph(real, queries, chunks)
+        if given.database:
+            figures |= in_database(real, queries, chunks)
         rows += [(f"{chunks:,} chunks", f"{value:.4g}", name) for name, value in figures.items()]
         print(f"{chunks:,} chunks: {json.dumps(figures)}", flush=True)
     for tenants in many:

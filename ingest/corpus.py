@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ingest import document_store as store
 from ingest import replacements, split_store, staging, vector_store
 from ingest.database import Connection, Database
+from ingest.dense_search import dense_search
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import (
     DocumentNotReady,
@@ -32,7 +33,7 @@ from ingest.errors import (
     UnreadableDocument,
 )
 from ingest.filters import compile_filter
-from ingest.live_index import MISMATCH, IndexOptions, LiveIndex
+from ingest.live_index import MISMATCH, IndexOptions
 from ingest.parsing.detection import MARKDOWN, PLAIN
 from ingest.parsing.document import ParsedDocument
 from ingest.parsing.plain import markdown_headings
@@ -95,7 +96,7 @@ class Corpus:
         self._embedder = embedder
         self._split = split
         self._complete_text = complete
-        self._index = LiveIndex(database, embedder, index)
+        self._index = dense_search(database, embedder, index)
         self._retriever = Retriever(database, embedder, self._index, reranker)
 
     def add(self, connection: Connection, document: NewDocument) -> AddedDocument:

@@ -17,6 +17,7 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from ingest.inverted_lists import InvertedLists, ListsFileUnusable, lists_for
 from ingest.list_building import build_lists
 from ingest.vector_index import Snapshot, VectorIndex
 
+T = TypeVar("T")
 _log = logging.getLogger("lorebase.index")
 MISMATCH = (
     "the documents were embedded with another model than the one that is set now: set the former model again, or "
@@ -51,16 +53,18 @@ class IndexOptions:
     """How a tenant's index lives.
 
     Attributes:
-        exact_up_to: chunks up to which every search looks at every vector; inverted lists answer beyond.
-        background: builds lists; ``None`` keeps every search exact.
+        exact_up_to: chunks up to which every search looks at every vector; inverted lists answer beyond, or a graph.
+        background: builds these; ``None`` keeps every search exact.
         folder: where lists are saved; ``None`` saves none.
         on_resize: told whenever the memory held has changed much; called without any lock.
+        in_database: whether the database searches the vectors (`ingest.dense_search`), and none lie in memory.
     """
 
     exact_up_to: int = EXACT_UP_TO
     background: Executor | None = None
     folder: Path | None = None
     on_resize: Callable[[], None] = lambda: None
+    in_database: bool = False
 
 
 class LiveIndex:
@@ -102,6 +106,32 @@ class LiveIndex:
         """
         index = self._index or self._loaded()
         return index.search(vector, count, documents)
+
+    def searched(
+        self,
+        vector: NDArray[np.float32],
+        count: int,
+        documents: Iterable[str] | None,
+        read: Callable[[Connection, tuple[list[int], list[float]]], T],
+    ) -> T:
+        """See `ingest.dense_search.DenseSearch`: searched first, then read, and done again where what is read is newer,
+        or was replaced in between: what was found may then be neither the old nor the new."""
+        among = None if documents is None else list(documents)
+        has_followed = False
+        while True:
+            switches, followed = self.switches(), self._followed
+            found = self.search(vector, count, among)
+            with self._database.read() as connection:
+                changed = index_changes.latest(connection)
+                # Once it has followed, only what was replaced meanwhile counts: others may add without end.
+                newest = changed.replacement if has_followed else changed.change
+                if newest <= followed:
+                    result = read(connection, found)
+            if newest > followed:
+                self.follow(changed.change)
+                has_followed = True
+            elif switches == self.switches():
+                return result
 
     def publish(
         self, document_id: str, numbers: NDArray[np.int64], vectors: NDArray[np.float32], present: Callable[[], bool]
@@ -159,11 +189,6 @@ class LiveIndex:
                 index.remove(document_id)
         if index is not None:
             self._attend(index)
-
-    @property
-    def followed(self) -> int:
-        """The number of the last change, by whichever process, that the index knows."""
-        return self._followed
 
     def follow(self, latest: int) -> None:
         """Take over what other processes have changed up to a number of the log. An index that is not loaded will be

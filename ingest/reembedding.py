@@ -17,6 +17,7 @@ from ingest.database import Connection, Database, is_sqlite
 from ingest.embedding import Embedder, embedded_text
 
 _AT_ONCE = 64  # chunks between two commits
+_EXCHANGED_AT_ONCE = 500
 _NEXT_EMBEDDER = "next embedder"
 _NEW_VECTORS = """
 CREATE TABLE IF NOT EXISTS next_vectors (
@@ -92,9 +93,31 @@ def _switch(connection: Connection, fingerprint: str) -> None:
         connection.execute("DROP TABLE vectors")
         connection.execute("ALTER TABLE next_vectors RENAME TO vectors")
     else:
-        connection.execute("DELETE FROM vectors")
-        connection.execute("INSERT INTO vectors (chunk, vector, sum) SELECT chunk, vector, sum FROM next_vectors")
+        from ingest.postgres import graphs
+
+        graphs.drop_within(connection)  # or it would take up every vector one by one
+        _exchange(connection)
         connection.execute("DELETE FROM next_vectors")
     connection.execute("DELETE FROM index_facts WHERE name = ?", (_NEXT_EMBEDDER,))
     vector_store.note_embedder(connection, fingerprint)
     vector_store.forget_lists(connection)
+
+
+def _exchange(connection: Connection) -> None:
+    """Put every next vector in the place of the one that is there: in statements of which none takes long, since a
+    server that is silent for long is given up."""
+    done = 0
+    while True:
+        last = connection.execute(
+            "SELECT max(chunk) FROM (SELECT chunk FROM next_vectors WHERE chunk > ? ORDER BY chunk LIMIT ?) AS portion",
+            (done, _EXCHANGED_AT_ONCE),
+        ).fetchone()[0]
+        if last is None:
+            return
+        connection.execute("DELETE FROM vectors WHERE chunk <= ? AND chunk > ?", (last, done))
+        connection.execute(
+            "INSERT INTO vectors (chunk, vector, sum) SELECT chunk, vector, sum FROM next_vectors "
+            "WHERE chunk <= ? AND chunk > ?",
+            (last, done),
+        )
+        done = last

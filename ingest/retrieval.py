@@ -13,19 +13,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest import document_store as store
-from ingest import index_changes, keyword_index, vector_store
+from ingest import keyword_index, vector_store
 from ingest.database import Connection, Database
+from ingest.dense_search import DenseSearch, Found
 from ingest.embedding import Embedder, embedded_text
 from ingest.errors import RerankerUnavailable
 from ingest.filters import compile_filter
 from ingest.fusion import Scores, diversify, fuse
-from ingest.live_index import LiveIndex
 from ingest.query_cache import QueryCache
 from ingest.records import FoundPassage, PassageScores
 
@@ -80,14 +81,14 @@ class Retriever:
     """Finds passages of one corpus. Safe to use from any thread.
 
     Args:
-        nearest: the dense search.
+        dense: the dense search.
         reranker: reads query and passage together; ``None`` when there is none.
     """
 
-    def __init__(self, database: Database, embedder: Embedder, nearest: LiveIndex, reranker: Reranker | None) -> None:
+    def __init__(self, database: Database, embedder: Embedder, dense: DenseSearch, reranker: Reranker | None) -> None:
         self._database = database
         self._queries = QueryCache(embedder)
-        self._nearest = nearest
+        self._dense = dense
         self._reranker = reranker
 
     def search(
@@ -104,12 +105,16 @@ class Retriever:
         if top_k <= 0:
             return []
         vector = None if options.mode == "keyword" else self._queries.vector(query)
-        with self._database.read() as connection:
-            documents = store.matching(connection, predicate, collection)
+        documents = None
+        if predicate is not None or collection is not None:
+            with self._database.read() as connection:
+                documents = store.matching(connection, predicate, collection)
         candidates = max(top_k, options.candidates)
         found = self._first_stage(_Query(query, vector, documents, options), candidates)
         if reranker is not None:
             found = _reranked(reranker, query, found)
+        if options.diversity <= 0 and options.expand <= 0:
+            return found[:top_k]
         with self._database.read() as connection:
             if options.diversity > 0:
                 found = _diversified(connection, found, options.diversity, top_k)
@@ -129,56 +134,43 @@ class Retriever:
     def _first_stage(self, query: _Query, count: int) -> list[FoundPassage]:
         """The best ``count`` passages by the fused score, or by the one search that is asked for."""
         wanted = max(count, _FIRST_STAGE)
-        has_followed = False
-        while True:
-            switches, followed = self._nearest.switches(), self._nearest.followed
-            dense: tuple[list[int], list[float]] = ([], [])
-            if query.vector is not None:
-                dense = self._nearest.search(query.vector, wanted, query.documents)
+        if query.vector is None:
             with self._database.read() as connection:
-                changed = index_changes.latest(connection)
-                # Once it has followed, only what was replaced meanwhile counts: others may add without end.
-                newest = changed.replacement if has_followed else changed.change
-                is_behind = query.vector is not None and newest > followed
-                found = [] if is_behind else self._joined(connection, query, dense, wanted)
-            if is_behind:
-                self._nearest.follow(changed.change)
-                has_followed = True
-                continue
-            if switches != self._nearest.switches():
-                continue  # content was replaced in between: what was found may be neither the old nor the new
-            if len(found) >= count or len(dense[0]) < wanted:
+                return _joined(query, wanted, connection, ([], []))[0][:count]
+        while True:
+            read = partial(_joined, query, wanted)
+            found, is_all = self._dense.searched(query.vector, wanted, query.documents, read)
+            if len(found) >= count or is_all:
                 return found[:count]
             wanted *= 2  # some were deleted between the index and the rows
 
-    def _joined(
-        self, connection: Connection, query: _Query, dense: tuple[list[int], list[float]], wanted: int
-    ) -> list[FoundPassage]:
-        """Candidates of both searches, each with both scores, best first."""
-        dense_scores = dict(zip(*dense, strict=True))
-        keyword_scores: dict[int, float] = {}
-        ceiling = 0.0
-        if query.options.mode != "dense":
-            keyword_scores = dict(
-                zip(*keyword_index.search(connection, query.text, wanted, query.documents), strict=True)
-            )
-        if query.options.mode == "hybrid" and query.vector is not None:
-            # What one search found gets the other's score too: a missing score is not a score of nothing.
-            missing = [number for number in keyword_scores if number not in dense_scores]
-            numbers, vectors = vector_store.vectors_of(connection, missing, len(query.vector))
-            dense_scores |= dict(zip(numbers, (vectors @ query.vector).tolist(), strict=True))
-            missing = [number for number in dense_scores if number not in keyword_scores]
-            keyword_scores |= keyword_index.scores(connection, query.text, missing)
-            ceiling = keyword_index.ceiling(connection, query.text)
-        numbers = list(dict.fromkeys([*dense_scores, *keyword_scores]))
-        scores = [PassageScores(dense_scores.get(n), keyword_scores.get(n)) for n in numbers]
-        final = _final(query.options.mode, scores, ceiling)
-        if query.options.mode == "hybrid":
-            scores = [replace(each, fused=value) for each, value in zip(scores, final.tolist(), strict=True)]
-        order = np.argsort(-final, kind="stable").tolist()
-        return store.passages(
-            connection, [numbers[i] for i in order], [float(final[i]) for i in order], [scores[i] for i in order]
-        )
+
+def _joined(query: _Query, wanted: int, connection: Connection, dense: Found) -> tuple[list[FoundPassage], bool]:
+    """Candidates of both searches, each with both scores, best first; and whether the dense search has
+    no more."""
+    dense_scores = dict(zip(*dense, strict=True))
+    keyword_scores: dict[int, float] = {}
+    ceiling = 0.0
+    if query.options.mode != "dense":
+        keyword_scores = dict(zip(*keyword_index.search(connection, query.text, wanted, query.documents), strict=True))
+    if query.options.mode == "hybrid" and query.vector is not None:
+        # What one search found gets the other's score too: a missing score is not a score of nothing.
+        missing = [number for number in keyword_scores if number not in dense_scores]
+        numbers, vectors = vector_store.vectors_of(connection, missing, len(query.vector))
+        dense_scores |= dict(zip(numbers, (vectors @ query.vector).tolist(), strict=True))
+        missing = [number for number in dense_scores if number not in keyword_scores]
+        keyword_scores |= keyword_index.scores(connection, query.text, missing)
+        ceiling = keyword_index.ceiling(connection, query.text)
+    numbers = list(dict.fromkeys([*dense_scores, *keyword_scores]))
+    scores = [PassageScores(dense_scores.get(n), keyword_scores.get(n)) for n in numbers]
+    final = _final(query.options.mode, scores, ceiling)
+    if query.options.mode == "hybrid":
+        scores = [replace(each, fused=value) for each, value in zip(scores, final.tolist(), strict=True)]
+    order = np.argsort(-final, kind="stable").tolist()
+    passages = store.passages(
+        connection, [numbers[i] for i in order], [float(final[i]) for i in order], [scores[i] for i in order]
+    )
+    return passages, len(dense[0]) < wanted
 
 
 def _final(mode: Mode, scores: Sequence[PassageScores], ceiling: float) -> Scores:

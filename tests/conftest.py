@@ -11,7 +11,15 @@ import pytest
 
 from app.local_server import LocalServer, local_server
 from reliability.rows import SETTINGS
-from tests.databases import ON_POSTGRESQL, central, database, fresh_database, postgres, postgres_superuser  # noqa: F401 - fixtures
+from tests.databases import (  # noqa: F401 - fixtures
+    ON_POSTGRESQL,
+    central,
+    database,
+    fresh_database,
+    postgres,
+    postgres_superuser,
+    vector_postgres,
+)
 from tests.distribution import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
 
 METRICS_KEY = "a-key-for-metrics-alone"

@@ -22,7 +22,7 @@ from app.postgres_schema import CENTRAL_TABLES, TENANT_TABLES
 from app.storage import TENANT_MIGRATIONS
 from app.tenants import CENTRAL_MIGRATIONS
 from ingest import Database, SqliteDatabase
-from ingest.postgres import DOCUMENT_TABLES, PostgresMigration, PostgresServer
+from ingest.postgres import DOCUMENT_TABLES, PostgresMigration, PostgresServer, prepare
 
 ON_POSTGRESQL = os.environ.get("LOREBASE_TEST_STORAGE") == "postgresql"
 rows_in_files = pytest.mark.skipif(ON_POSTGRESQL, reason="of rows in SQLite files")
@@ -43,12 +43,15 @@ def postgres_process(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def fresh_database(superuser: str) -> Iterator[str]:
-    """The URL of a new, empty database and a role of its own that owns it."""
+def fresh_database(superuser: str, *, extension: bool = False) -> Iterator[str]:
+    """The URL of a new, empty database, with the extension pgvector if wanted, and a role of its own that owns it."""
     name = f"lorebase_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(superuser, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'".encode())
         connection.execute(f"CREATE DATABASE {name} OWNER {name} ENCODING 'UTF8' TEMPLATE template0".encode())
+    if extension:
+        with in_database(superuser, name) as connection:
+            connection.execute("CREATE EXTENSION vector")
     place = psycopg.conninfo.conninfo_to_dict(superuser)
     where = {key: str(place[key]) for key in ("host", "port") if place.get(key)}
     try:
@@ -57,6 +60,13 @@ def fresh_database(superuser: str) -> Iterator[str]:
         with psycopg.connect(superuser, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
             connection.execute(f"DROP ROLE {name}".encode())
+
+
+@contextmanager
+def in_database(superuser: str, name: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A superuser's connection to a database."""
+    with psycopg.connect(psycopg.conninfo.make_conninfo(superuser, dbname=name), autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +86,16 @@ def postgres(postgres_superuser: str) -> Iterator[PostgresServer]:
     """A database with all tables, which the tests of a session share: each has tenants of its own."""
     with fresh_database(postgres_superuser) as url:
         server = PostgresServer(url, ALL_TABLES)
+        yield server
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def vector_postgres(postgres_superuser: str) -> Iterator[PostgresServer]:
+    """As `postgres`, and pgvector searches there."""
+    with fresh_database(postgres_superuser, extension=True) as url:
+        server = PostgresServer(url, ALL_TABLES)
+        prepare(server)
         yield server
         server.close()
 

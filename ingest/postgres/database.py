@@ -40,9 +40,9 @@ _MIGRATING = 0x6C6F7265  # the key of the lock under which one process at a time
 _STARTING = 0x6C6F7267  # and of the one under which one process at a time starts
 _SCHEMA_VERSION = "CREATE TABLE IF NOT EXISTS schema_version (component text PRIMARY KEY, version integer NOT NULL)"
 _TENANT_TABLES = """
-    SELECT c.relname AS name, c.relforcerowsecurity AS secured FROM pg_class c
+    SELECT c.relname AS name, c.relforcerowsecurity AS secured, c.relispartition AS is_part FROM pg_class c
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant'
-    WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace ORDER BY c.oid DESC
+    WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::regnamespace ORDER BY c.oid DESC
 """
 
 
@@ -102,6 +102,16 @@ class PostgresServer:
                 "the software that did so"
             )
 
+    def add_tables(self, component: str, scripts: Sequence[PostgresMigration]) -> None:
+        """Apply the migrations of a component that those who serve the database meanwhile need not know.
+
+        Raises:
+            IncompatibleDatabase: see the class.
+        """
+        with self.connected() as connection:
+            _migrate(connection, {component: scripts}, beside_others=True)
+        self._versions[component] = len(scripts)
+
     @contextmanager
     def starting(self) -> Iterator[None]:
         """A block that one process at a time is in."""
@@ -136,7 +146,7 @@ class PostgresServer:
     def erase(self, tenant_id: str) -> None:
         """Delete every row of a tenant, in every table."""
         with self.connected() as connection:
-            tables = [row["name"] for row in connection.execute(_TENANT_TABLES)]
+            tables = [row["name"] for row in connection.execute(_TENANT_TABLES) if not row["is_part"]]
             with connection.transaction():  # beside the pool: it takes as long as it takes
                 connection.execute(f"SELECT {_write_lock(tenant_id)}".encode())
                 for _ in range(2):  # what the first deletions bring about is deleted by the second ones
@@ -245,6 +255,20 @@ class PostgresDatabase:
         self._check_open()
         with self._server.begun(self._begin_read) as connection:
             yield PostgresConnection(connection, self._tenant_id is not None)
+
+    @contextmanager
+    def beside(self) -> Iterator[psycopg.Connection[PostgresRow]]:
+        """A connection of its own to the tenant's rows, beside the pool: each statement a transaction, which may be
+        long."""
+        self._check_open()
+        with self._server.connected() as connection:
+            connection.execute("SELECT set_config('lorebase.tenant', %s, false)", (self._tenant_id or "",))
+            yield connection
+
+    @property
+    def tenant_id(self) -> str | None:
+        """Whose rows they are."""
+        return self._tenant_id
 
     def forget_deleted(self) -> bool:
         """True: how long bytes of deleted rows stay in its files is the server's business (autovacuum)."""
@@ -358,14 +382,17 @@ def _check_server(connection: psycopg.Connection[PostgresRow]) -> str:
 
 
 def _migrate(
-    connection: psycopg.Connection[PostgresRow], migrations: Mapping[str, Sequence[PostgresMigration]]
+    connection: psycopg.Connection[PostgresRow],
+    migrations: Mapping[str, Sequence[PostgresMigration]],
+    *,
+    beside_others: bool = False,
 ) -> None:
     connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATING,))
     try:
         connection.execute(_SCHEMA_VERSION)
         there = {component: component_version(connection, component) for component in migrations}
         older = [component for component, scripts in migrations.items() if there[component] < len(scripts)]
-        if older and any(there.values()) and not _may_be_alone(connection):
+        if older and any(there.values()) and not beside_others and not _may_be_alone(connection):
             raise DatabaseInUse(
                 f"The database's tables are of an older version ({', '.join(older)}), and other processes serve it. "
                 "Stop all of them, then start this version."

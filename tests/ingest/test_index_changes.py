@@ -10,6 +10,7 @@ import pytest
 from ingest import index_changes, replacements
 from ingest.corpus import Corpus
 from ingest.database import Database
+from ingest.live_index import IndexOptions
 from ingest.postgres import PostgresServer
 from ingest.records import NewDocument, Upload
 from ingest.retrieval import RetrievalOptions
@@ -22,9 +23,9 @@ DENSE = RetrievalOptions(mode="dense")
 class Process:
     """A corpus as one process has it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, in_database: bool = False) -> None:
         self.database = database
-        self.corpus = Corpus(database, HashingEmbedder())
+        self.corpus = Corpus(database, HashingEmbedder(), index=IndexOptions(in_database=in_database))
 
     def ingest(self, text: str) -> str:
         with self.database.write() as connection:
@@ -49,8 +50,16 @@ def two(postgres: PostgresServer) -> tuple[Process, Process]:
     return Process(postgres.database(tenant_id)), Process(postgres.database(tenant_id))
 
 
-def test_what_one_process_changes_another_finds_at_once(two: tuple[Process, Process]) -> None:
-    one, other = two
+@pytest.fixture(params=["memory", "database", "each"])
+def searching(request: pytest.FixtureRequest, vector_postgres: PostgresServer) -> tuple[Process, Process]:
+    """Two that search in their memory or in the database, or one of each."""
+    databases = [vector_postgres.database(tenant_id) for tenant_id in [uuid.uuid4().hex] * 2]
+    one = Process(databases[0], in_database=request.param == "database")
+    return one, Process(databases[1], in_database=request.param != "memory")
+
+
+def test_what_one_process_changes_another_finds_at_once(searching: tuple[Process, Process]) -> None:
+    one, other = searching
     assert other.found("ferry") == []
     ferry = one.ingest("The ferry leaves at eight.")
     tram = one.ingest("The tram leaves at nine.")
@@ -59,8 +68,16 @@ def test_what_one_process_changes_another_finds_at_once(two: tuple[Process, Proc
     assert set(one.found("ferry")) == {"The ferry leaves at ten.", "The tram leaves at nine."}
     one.corpus.delete(tram)
     assert other.found("tram") == ["The ferry leaves at ten."]
-    assert other.corpus._index._index is not None
-    assert len(other.corpus._index._index) == 1
+
+
+def test_an_index_in_memory_lets_go_of_what_another_process_deleted(two: tuple[Process, Process]) -> None:
+    one, other = two
+    tram = one.ingest("The tram leaves at nine.")
+    assert len(other.found("tram")) == 1
+    held = other.corpus.index_bytes()
+    one.corpus.delete(tram)
+    assert other.found("tram") == []
+    assert other.corpus.index_bytes() < held
 
 
 def test_an_index_that_fell_too_far_behind_is_loaded_anew(two: tuple[Process, Process]) -> None:
@@ -85,8 +102,10 @@ def test_a_damaged_vector_is_mended_also_where_another_process_wrote_it(two: tup
     assert set(other.found("second")) == {"The first of them.", "A second one."}
 
 
-def test_no_search_misses_or_doubles_a_document_that_another_process_replaces(two: tuple[Process, Process]) -> None:
-    one, other = two
+def test_no_search_misses_or_doubles_a_document_that_another_process_replaces(
+    searching: tuple[Process, Process],
+) -> None:
+    one, other = searching
     document_id = one.ingest("The ferry leaves at 0.")
     seen: list[list[str]] = []
     replaced = threading.Event()

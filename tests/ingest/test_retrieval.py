@@ -14,6 +14,7 @@ from ingest.database import Database, SqliteDatabase
 from ingest.document_store import passages
 from ingest.errors import InvalidFilter, RerankerUnavailable
 from ingest.fusion import diversify, fuse
+from ingest.live_index import IndexOptions
 from ingest.records import NewDocument, PassageScores
 from ingest.retrieval import RetrievalOptions
 from ingest.schema import DOCUMENT_MIGRATIONS
@@ -39,8 +40,9 @@ class LongestFirst:
 
 
 @pytest.fixture
-def make(database: Database) -> MakeCorpus:
-    return lambda **more: Corpus(database, HashingEmbedder(), SplitConfig(size=200, overlap=0), **more)
+def make(database: Database, index_options: IndexOptions) -> MakeCorpus:
+    split = SplitConfig(size=200, overlap=0)
+    return lambda **more: Corpus(database, HashingEmbedder(), split, index=index_options, **more)
 
 
 def ingest(corpus: Corpus, text: str, collection: str = "default", **metadata: object) -> str:
