@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adapters.adapter_cache import AdapterCache
     from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
     from adapters.base_model import reader_is_there
     from adapters.causal import CausalEngine
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
     from adapters.fair_queue import FairQueue, may_wait
     from adapters.lineage import Lineage
+    from adapters.object_store import ObjectStore, open_object_store
     from adapters.reader import ReaderEngine
     from adapters.registry import AdapterRegistry
     from adapters.registry_entries import (
@@ -39,12 +41,13 @@ if TYPE_CHECKING:
         AdapterVersion,
         Selection,
         check_name,
+        files_in,
         pinned_in,
-        registered_in,
     )
     from adapters.registry_state import Change, FileState, RegistryState
     from adapters.remote import RemoteEngine
     from adapters.reranker import EmbeddedReranker, reranker_is_there
+    from adapters.stored_files import VERSION_FILES, StoredFiles, fetch_files, key_of
     from adapters.template import (
         ABSTENTION,
         DEFAULT_TEMPLATE,
@@ -56,12 +59,13 @@ if TYPE_CHECKING:
         check_template,
     )
     from adapters.trial import AdapterEvent, EventKind, Trial
-    from adapters.version_files import FolderFiles, VersionFiles
+    from adapters.version_files import FolderFiles, KeptFiles, VersionFiles
 
 # peft imports bitsandbytes where it is installed, which complains of a faster kernel that lies on the hub.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOME = {
+    "adapters.adapter_cache": ["AdapterCache"],
     "adapters.adapter_files": ["ADAPTER_CONFIG", "ADAPTER_WEIGHTS"],
     "adapters.base_model": ["reader_is_there"],
     "adapters.causal": ["CausalEngine"],
@@ -71,16 +75,18 @@ _HOME = {
     ],
     "adapters.fair_queue": ["FairQueue", "may_wait"],
     "adapters.lineage": ["Lineage"],
+    "adapters.object_store": ["ObjectStore", "open_object_store"],
     "adapters.reader": ["ReaderEngine"],
     "adapters.remote": ["RemoteEngine"],
     "adapters.reranker": ["EmbeddedReranker", "reranker_is_there"],
     "adapters.registry": ["AdapterRegistry"],
     "adapters.registry_entries": [
-        "BASE", "Adapter", "AdapterVersion", "Selection", "check_name", "pinned_in", "registered_in",
+        "BASE", "Adapter", "AdapterVersion", "Selection", "check_name", "pinned_in", "files_in",
     ],
     "adapters.registry_state": ["Change", "FileState", "RegistryState"],
     "adapters.trial": ["AdapterEvent", "EventKind", "Trial"],
-    "adapters.version_files": ["FolderFiles", "VersionFiles"],
+    "adapters.stored_files": ["VERSION_FILES", "StoredFiles", "fetch_files", "key_of"],
+    "adapters.version_files": ["FolderFiles", "KeptFiles", "VersionFiles"],
     "adapters.template": [
         "ABSTENTION", "DEFAULT_TEMPLATE", "ChatMessage", "Example", "Passage", "PromptTemplate", "Turn",
         "check_template",
@@ -94,7 +100,9 @@ __all__ = [
     "ADAPTER_WEIGHTS",
     "BASE",
     "DEFAULT_TEMPLATE",
+    "VERSION_FILES",
     "Adapter",
+    "AdapterCache",
     "AdapterEvent",
     "AdapterFacts",
     "AdapterMemory",
@@ -116,7 +124,9 @@ __all__ = [
     "FairQueue",
     "FileState",
     "FolderFiles",
+    "KeptFiles",
     "Lineage",
+    "ObjectStore",
     "Passage",
     "PassageRead",
     "PromptTemplate",
@@ -126,6 +136,7 @@ __all__ = [
     "Row",
     "Selection",
     "Span",
+    "StoredFiles",
     "Submission",
     "Token",
     "Trial",
@@ -133,10 +144,13 @@ __all__ = [
     "VersionFiles",
     "check_name",
     "check_template",
+    "fetch_files",
+    "files_in",
+    "key_of",
     "may_wait",
+    "open_object_store",
     "pinned_in",
     "reader_is_there",
-    "registered_in",
     "reranker_is_there",
 ]
 

@@ -14,6 +14,7 @@ AdapterError
 │   ├── AdapterStoreUnavailable   their store cannot be reached, or refuses
 │   ├── AdapterStoreFull          their store takes no more
 │   └── AdapterFilesDamaged       they are missing there, or are not what was registered
+├── UnsuitableAdapterStore    a store of adapter files that there can be none of
 ├── AdapterMemoryFull     another pinned adapter would leave no room for the others
 ├── RequestTooLong        a question or prompt does not fit the model's context
 ├── QueueFull             too many rows are waiting
@@ -112,6 +113,10 @@ class AdapterStoreFull(AdapterFilesUnavailable):
 
 class AdapterFilesDamaged(AdapterFilesUnavailable):
     """A version's files are missing from their store, or are not what was registered."""
+
+
+class UnsuitableAdapterStore(AdapterError):
+    """An address that no store of adapter files can be at, or one whose library is not installed."""
 
 
 class AdapterMemoryFull(AdapterError):

@@ -16,7 +16,7 @@ from adapters.engine import AdapterRef
 from adapters.errors import InvalidAdapterName
 from adapters.lineage import Lineage
 from adapters.trial import MOST_EVENTS, AdapterEvent, EventKind, Trial
-from adapters.version_files import VersionFiles
+from adapters.version_files import KeptFiles, VersionFiles
 
 BASE = "base"
 RESERVED = frozenset({BASE, "default"})
@@ -97,7 +97,8 @@ def check_name(name: str) -> None:
 
 def ref_of(files: VersionFiles, owner: str, name: str, version: AdapterVersion) -> AdapterRef:
     """What engines know a version of the adapter ``name`` by."""
-    return files.ref(version.folder, version.sha256, version.config_sha256, _known_as(owner, name, version.version))
+    kept = KeptFiles(version.folder, version.sha256, version.config_sha256)
+    return files.ref(kept, _known_as(owner, name, version.version))
 
 
 def entry_of(adapter: Adapter) -> str:
@@ -127,23 +128,24 @@ def decoded(text: bytes) -> tuple[dict[str, Adapter], dict[str, str], str | None
 
 def pinned_in(text: bytes | None, files: VersionFiles, owner: str = "") -> list[AdapterRef]:
     """The pinned versions of a registry that need not be open; ``text``: what its state says."""
-    return [ref for ref, pinned in _versions_in(text, files, owner) if pinned]
+    return [
+        files.ref(kept, _known_as(owner, name, number))
+        for name, number, kept, is_pinned in _versions_in(text)
+        if is_pinned
+    ]
 
 
-def registered_in(text: bytes | None, files: VersionFiles) -> list[AdapterRef]:
-    """All versions of a registry, likewise."""
-    return [ref for ref, _ in _versions_in(text, files, "")]
+def files_in(text: bytes | None) -> list[KeptFiles]:
+    """The files of all versions of a registry, likewise."""
+    return [kept for _, _, kept, _ in _versions_in(text)]
 
 
-def _versions_in(text: bytes | None, files: VersionFiles, owner: str) -> Iterator[tuple[AdapterRef, bool]]:
-    """The versions a registry names, and whether each is pinned."""
-    if text is None:
-        return
-    for name, adapter in json.loads(text)["adapters"].items():
+def _versions_in(text: bytes | None) -> Iterator[tuple[str, int, KeptFiles, bool]]:
+    """The adapter, number and files of every version a registry names, and whether it is pinned."""
+    for name, adapter in json.loads(text)["adapters"].items() if text is not None else ():
         for number, version in adapter["versions"].items():
-            known_as = _known_as(owner, name, int(number))
-            ref = files.ref(version["folder"], version["sha256"], version.get("config_sha256"), known_as)
-            yield ref, int(number) in adapter.get("pinned", ())
+            kept = KeptFiles(version["folder"], version["sha256"], version.get("config_sha256"))
+            yield name, int(number), kept, int(number) in adapter.get("pinned", ())
 
 
 def _known_as(owner: str, name: str, number: int) -> str:

@@ -16,12 +16,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
 from adapters.engine import AdapterFacts, AdapterRef
 from adapters.registry_state import sync_folder, write_durably
 
 Check = Callable[[Path], AdapterFacts]
 """Looks at an adapter's folder; raises InvalidAdapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFiles:
+    """The files of a version: their name, and the sha256 of the weights and of the config, where that was noted."""
+
+    name: str
+    sha256: str
+    config_sha256: str | None
+
+    @property
+    def hashes(self) -> dict[str, str | None]:
+        """The sha256 of each, by its name in the version's folder."""
+        return {ADAPTER_CONFIG: self.config_sha256, ADAPTER_WEIGHTS: self.sha256}
+
+    def are_in(self, folder: Path) -> bool:
+        """Whether a folder has them, as they were registered."""
+        for name, sha256 in self.hashes.items():
+            path = folder / name
+            if not path.is_file() or (sha256 is not None and sha256_of(path) != sha256):
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +65,8 @@ class VersionFiles(Protocol):
             AdapterFilesUnavailable: they cannot be kept now.
         """
 
-    def ref(self, name: str, sha256: str, config_sha256: str | None, known_as: str) -> AdapterRef:
-        """What engines know a version by: its files, the hash of its weights and of its config, its name for people."""
+    def ref(self, kept: KeptFiles, known_as: str) -> AdapterRef:
+        """What engines know a version by; ``known_as``: its name for people."""
 
     def remove(self, name: str) -> None:
         """Delete a version's files, which no registry names any more; what stays is swept later."""
@@ -79,9 +101,9 @@ class FolderFiles:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def ref(self, name: str, sha256: str, config_sha256: str | None, known_as: str) -> AdapterRef:
+    def ref(self, kept: KeptFiles, known_as: str) -> AdapterRef:
         """See `VersionFiles`."""
-        return AdapterRef(sha256, self._folder / name, known_as)
+        return AdapterRef(kept.sha256, self._folder / kept.name, known_as)
 
     def remove(self, name: str) -> None:
         """See `VersionFiles`."""

@@ -23,10 +23,13 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import IO, Any
 
+from adapters.errors import AdapterFilesDamaged
 from ingest import DatabaseClosed, SqliteDatabase
 
 DATABASE = "lorebase.db"
 TENANTS = "tenants"
+ADAPTERS = "adapters"
+"""Of a tenant's folder."""
 MANIFEST = "manifest.json"
 STAGING_PREFIX = "backup-"
 _FORMAT = 1
@@ -37,6 +40,8 @@ _ATTEMPTS = 20
 
 OpenTenant = Callable[[str], AbstractContextManager[SqliteDatabase | None]]
 """A tenant's database by id, open within the block; None for one that was never used, or is gone."""
+CompleteAdapters = Callable[[str, Path], None]
+"""Given a tenant's id and a folder with the list of its adapter versions: puts those there that are missing."""
 Report = Callable[[int, int], None]
 """Told tenants done and tenants in all."""
 
@@ -51,14 +56,19 @@ def backup(
     open_tenant: OpenTenant,
     report: Report = lambda *_: None,
     only: str | None = None,
+    complete: CompleteAdapters | None = None,
 ) -> Iterator[bytes]:
     """The archive of a data folder, piece by piece; of one tenant alone when ``only`` says which.
 
     A tenant's database and adapters are of one moment or the next; tenants follow each other, and the central database
     comes last, so that a tenant made in between is in the archive too, and one erased in between is not restored.
 
+    Args:
+        complete: brings the adapters' files that do not lie in the folder.
+
     Raises:
         OSError, sqlite3.Error: something cannot be read, or there is no room for the copy of the largest database.
+        AdapterFilesUnavailable: from ``complete``.
     """
     with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=data) as folder:
         staging = Path(folder)
@@ -66,6 +76,7 @@ def backup(
         done: list[str] = []
         while True:
             central.snapshot(staging / DATABASE)
+            _forget_adapter_store(staging / DATABASE)
             if only is not None:
                 _keep_only(staging / DATABASE, only)
             ids = _tenant_ids(staging / DATABASE)
@@ -73,7 +84,7 @@ def backup(
                 break
             for tenant_id in missing:
                 report(len(done), len(ids))
-                _stage_tenant(data / TENANTS / tenant_id, tenant_id, open_tenant, staging / tenant_id)
+                _stage_tenant(data / TENANTS / tenant_id, tenant_id, open_tenant, staging / tenant_id, complete)
                 yield from _members(staging / tenant_id, f"{TENANTS}/{tenant_id}", files)
                 shutil.rmtree(staging / tenant_id)
                 done.append(tenant_id)
@@ -126,7 +137,9 @@ def is_complete(archive: Path) -> bool:
         return False
 
 
-def _stage_tenant(folder: Path, tenant_id: str, open_tenant: OpenTenant, staging: Path) -> None:
+def _stage_tenant(
+    folder: Path, tenant_id: str, open_tenant: OpenTenant, staging: Path, complete: CompleteAdapters | None
+) -> None:
     staging.mkdir()
     try:
         with open_tenant(tenant_id) as database:
@@ -135,13 +148,19 @@ def _stage_tenant(folder: Path, tenant_id: str, open_tenant: OpenTenant, staging
     except DatabaseClosed:  # erased while it was copied: the central database will not name it
         (staging / DATABASE).unlink(missing_ok=True)
         return
-    for _ in range(_ATTEMPTS):  # a version may be deleted between the names and the links
+    for attempt in range(_ATTEMPTS):  # a version may be deleted between the names and the links
         try:
-            return _link_tree(folder, staging)
-        except FileNotFoundError:
+            _link_tree(folder, staging)
+            if complete is not None and (staging / ADAPTERS).is_dir():
+                complete(tenant_id, staging / ADAPTERS)
+        except (FileNotFoundError, AdapterFilesDamaged) as error:
+            if attempt == _ATTEMPTS - 1 and isinstance(error, AdapterFilesDamaged):
+                raise
             for entry in staging.iterdir():
                 if entry.is_dir():
                     shutil.rmtree(entry)
+        else:
+            return
     raise OSError(f"The files of tenant {tenant_id} kept changing while they were copied; try again.")
 
 
@@ -150,7 +169,7 @@ def _link_tree(source: Path, target: Path) -> None:
     if not source.is_dir():
         return
     for entry in sorted(source.iterdir(), key=lambda e: e.is_dir()):  # files that name folders come first
-        if entry.name in _LEFT_OUT or entry.suffix == ".tmp":
+        if entry.name in _LEFT_OUT or entry.suffix == ".tmp" or entry.name.startswith("."):
             continue
         if entry.is_dir():
             (target / entry.name).mkdir(exist_ok=True)
@@ -191,6 +210,13 @@ def _keep_only(central: Path, tenant_id: str) -> None:
         connection.execute("DELETE FROM keys WHERE tenant_id IS NOT ? OR from_environment", (tenant_id,))
         connection.execute("DELETE FROM tenants WHERE id <> ?", (tenant_id,))
         connection.execute("VACUUM")  # what was deleted would still lie in the file
+
+
+def _forget_adapter_store(central: Path) -> None:
+    """An archive holds its adapters' files; a store belongs to the service that it was made from."""
+    with closing(sqlite3.connect(central, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute("DELETE FROM adapter_store")
 
 
 def _open_all_after_restart(central: Path) -> None:

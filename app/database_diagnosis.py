@@ -103,3 +103,18 @@ def registries(url: str) -> dict[str, bytes]:
             if state is not None:
                 found[row["id"]] = state["body"].encode()
     return found
+
+
+def service_of_store(url: str) -> str | None:
+    """What a store of adapters' files should know the service by; None where nobody has told it yet, or the database
+    cannot be looked at."""
+    try:
+        from ingest.postgres import connected, look
+
+        if look(url).components.get("central", 0) < len(CENTRAL_TABLES["central"]):
+            return None
+    except (ImportError, IngestError):
+        return None
+    with connected(url) as connection:
+        row = connection.execute("SELECT id FROM adapter_store").fetchone()
+    return None if row is None else str(row["id"])

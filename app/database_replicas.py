@@ -62,7 +62,7 @@ END $$;
 """A migration of the central tables in PostgreSQL. What is unlogged is empty after a crash of the server, as it may."""
 
 PLACE_COLUMNS = """
-ALTER TABLE replicas ADD COLUMN folder text;  -- the id of the data folder, which holds the adapters' files
+ALTER TABLE replicas ADD COLUMN folder text;  -- the id of what holds the adapters' files: a data folder, or their store
 ALTER TABLE replicas ADD COLUMN place text;   -- where that is, for people
 """
 """Another one."""
@@ -142,17 +142,18 @@ class DatabaseReplicas:
         self._open(seconds)
 
     def join(self, folder: str, place: str) -> None:
-        """Say which data folder this process has, by its id and for people. Called by one process at a time.
+        """Say where this process has adapters' files, by the id of that store or data folder, and for people. Called by
+        one process at a time.
 
         Raises:
-            DatabaseInUse: a process that lives has another one, and would not find the adapters that are added here.
+            DatabaseInUse: a process that lives has them elsewhere, and would not find those that are added here.
         """
         elsewhere = self._server.execute(_ELSEWHERE, (self.id, folder, LEASE_SECONDS))
         if elsewhere:
             raise DatabaseInUse(
-                f"Another process on this database has its data in {elsewhere[0]['place']}, this one in {place}. The "
-                "files of adapters lie there: give all processes one folder as LOREBASE_DATA, on a file system that "
-                "they share."
+                f"Another process on this database has adapters' files in {elsewhere[0]['place']}, this one in "
+                f"{place}. Give all processes the same LOREBASE_ADAPTER_STORE, or none and one folder as "
+                "LOREBASE_DATA, on a file system that they share."
             )
         self._server.execute(_JOIN, (self.id, self._version, folder, place))
 

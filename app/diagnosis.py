@@ -24,10 +24,11 @@ from typing import Literal
 
 import httpx
 
-from adapters import FileState, FolderFiles, reader_is_there, registered_in, reranker_is_there
+from adapters import reader_is_there, reranker_is_there
+from app.adapter_diagnosis import look_at_folders, look_at_store
 from app.backup import DATABASE, TENANTS
 from app.data_folder import DataFolderInUse, DataFolderUnusable, lock_data_folder, misplaced
-from app.database_diagnosis import look_at, registries
+from app.database_diagnosis import look_at
 from app.keys_file import KEYS_FILE, kept_key
 from app.service import embedder_of
 from app.settings import BUILTIN, REMOTE, Settings
@@ -42,7 +43,6 @@ _ENOUGH_FILES = 1024  # each tenant in use holds a few, each connection one
 _BUSY = 2.0  # runnable processes a core, as a mean of a minute
 _LITTLE_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2
 _LIBRARIES = ("torch", "transformers", "peft", "faiss-cpu", "sentence-transformers", "fastapi", "pydantic")
-_ADAPTERS = "adapters"  # of a tenant's folder
 _ANSWER_SECONDS = 5.0
 
 
@@ -320,27 +320,9 @@ def check_documents(settings: Settings) -> Iterator[Finding]:
 
 
 def check_adapters(settings: Settings) -> Iterator[Finding]:
-    """Every registered version's weights are the ones that were registered."""
-    versions = 0
-    states = registries(settings.database_url.get_secret_value()) if settings.database_url else {}
-    for folder in sorted(settings.data.glob(f"{TENANTS}/*/{_ADAPTERS}")):
-        try:
-            state = states.get(folder.parent.name) or FileState(folder).read()
-            registered = registered_in(state, FolderFiles(folder))
-        except (ValueError, KeyError, OSError):
-            mend = "Stop the service, keep a copy of the folder, and restore a backup: lorebase restore FILE"
-            yield Finding("adapter", "wrong", f"{folder}: the list of versions cannot be read", mend)
-            continue
-        for ref in registered:
-            versions += 1
-            weights = ref.folder / "adapter_model.safetensors"
-            found = _sha256(weights) if weights.is_file() else None
-            if found != ref.sha256:
-                what = "are missing" if found is None else "have changed"
-                mend = "Restore a backup, or delete the version and upload it again."
-                yield Finding("adapter", "wrong", f"{weights}: the weights {what}", mend)
-    if versions:
-        yield Finding("adapter", "ok", f"{versions} versions looked at")
+    """Every registered version has its files, in the data folder or in their store."""
+    look = look_at_folders if settings.adapter_store is None else look_at_store
+    yield from (Finding(*found) for found in look(settings))
 
 
 def check_service(settings: Settings) -> Iterator[Finding]:

@@ -35,7 +35,7 @@ from ingest.keyword_index import index_copied
 if TYPE_CHECKING:
     from ingest.postgres import PostgresServer
 
-CENTRAL = ("tenants", "keys", "unfinished")
+CENTRAL = ("tenants", "keys", "unfinished", "adapter_store")
 TABLES = (
     "documents", "originals", "texts", "chunks", "vectors", "index_facts", "default_split", "replacements", "staged",
     "staged_chunks", "staged_vectors", "jobs", "job_documents", "templates", "template_numbers", "template_default",

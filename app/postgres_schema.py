@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from app.adapter_store import STORE_TABLE
 from app.database_replicas import PLACE_COLUMNS, REPLICA_TABLES, told_of
 from app.shared_rates import RATE_TABLES
 
@@ -51,6 +52,7 @@ CENTRAL_TABLES: Final[dict[str, list[str]]] = {
         REPLICA_TABLES,
         RATE_TABLES,
         PLACE_COLUMNS,
+        STORE_TABLE,
     ]
 }
 

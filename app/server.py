@@ -12,6 +12,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from adapters.errors import UnsuitableAdapterStore
+from app.adapter_store import AdapterStoreMismatch
 from app.data_folder import DataFolderInUse, DataFolderUnusable
 from app.keys_file import DEFAULT_TENANT, KEYS_FILE
 from app.logs import configure_logs
@@ -22,6 +24,15 @@ from app.storage import StorageMismatch
 from app.tracing import TracingUnavailable
 from ingest import DatabaseInUse
 
+_CANNOT_BEGIN = (
+    AdapterStoreMismatch,
+    DataFolderInUse,
+    DataFolderUnusable,
+    DatabaseInUse,
+    StorageMismatch,
+    TracingUnavailable,
+    UnsuitableAdapterStore,
+)
 _GLANCE_SECONDS = 0.05
 _QUIET_GLANCES = 4  # in a row without a new connection or request, before the port is closed
 _MOST_GLANCES = 40
@@ -69,7 +80,7 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
     configure_logs(settings.log_format, settings.log_level)
     try:
         service = Service(settings)
-    except (DataFolderInUse, DataFolderUnusable, DatabaseInUse, StorageMismatch, TracingUnavailable) as error:
+    except _CANNOT_BEGIN as error:
         raise CannotServe(str(error)) from error
     print(json.dumps(place(service)) if as_json else welcome(service), flush=True)  # noqa: T201
     server = _DrainingServer(uvicorn_config(create_app(service), settings), service)

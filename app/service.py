@@ -18,8 +18,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from adapters import AdapterRef, AdapterVersion
-from adapters.errors import AdapterError
+from adapters import AdapterRef, AdapterVersion, open_object_store
+from adapters.errors import AdapterError, AdapterFilesUnavailable
+from app.adapter_store import AdapterStoreMismatch, fetch_registered, store_of_service
 from app.audit import AuditEntry
 from app.background_writer import BackgroundWriter
 from app.backup import backup, sweep_staging
@@ -48,7 +49,7 @@ from app.tenants import TenantDirectory
 from app.tracing import Tracing
 from app.training_jobs import Trainings
 from app.turns import Turns
-from app.workspace import Workspace, Workspaces
+from app.workspace import Workspace, Workspaces, files_in_folder
 from ingest import (
     STORAGE_ERRORS,
     ArchiveLimits,
@@ -108,7 +109,15 @@ class Service:
         self._resources.enter_context(lock_data_folder(settings.data, shared=url is not None))
         self.draining = threading.Event()
         sweep_staging(settings.data)
-        self._storage = open_storage(settings.data, url, vector_search=settings.vector_search == "database")
+        self._objects = None if settings.adapter_store is None else open_object_store(settings.adapter_store)
+        place = None if self._objects is None else self._objects.place
+        self._storage = open_storage(
+            settings.data, url, store=place, vector_search=settings.vector_search == "database"
+        )
+        self._adapter_store = store_of_service(
+            self._objects, self._storage.central, settings.data, settings.adapter_cache_mb * 1024**2
+        )
+        self._adapter_files = files_in_folder if self._adapter_store is None else self._adapter_store.files_of
         self._replicas = self._storage.replicas
         self._backing_up = threading.Lock()
         self._usage_writer = BackgroundWriter("usage-writer", 1.0)
@@ -151,6 +160,7 @@ class Service:
             most_open=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_OF_A_TENANT,
             registry_state=self._storage.registry_state,
             found_work=self._found_work,
+            adapter_files=self._adapter_files,
         )
         self.workspaces.sweep()
         self.trainings = Trainings(settings, self.engine, self.wake_tasks)
@@ -177,6 +187,7 @@ class Service:
         ]
         self._loaded = threading.Event()
         self.failure: str | None = None
+        self._awaited = "The model is loading."
         self._loader = threading.Thread(target=self._load, name="model-loader", daemon=True)
 
     def start(self) -> None:
@@ -218,7 +229,7 @@ class Service:
             return False, self.failure
         if self.draining.is_set():
             return False, "The service is shutting down."
-        return (True, "ready") if self._loaded.is_set() else (False, "The model is loading.")
+        return (True, "ready") if self._loaded.is_set() else (False, self._awaited)
 
     @property
     def storage(self) -> Storage:
@@ -236,6 +247,8 @@ class Service:
             self.failure = f"The model cannot be used: {error}"
             _log.exception("the model cannot be loaded")
             return
+        if not self._settle_adapter_store():
+            return
         self._loaded.set()
         _log.info("ready", extra={"model": self.engine.name, "base": self.engine.fingerprint[:16]})
         try:
@@ -247,6 +260,21 @@ class Service:
         self.worker.start()
         for task_worker in self._task_workers:
             task_worker.start()
+
+    def _settle_adapter_store(self) -> bool:
+        """Wait until the adapters' store can be used; whether it can."""
+        if self._adapter_store is None:
+            return True
+
+        def say(reason: str) -> None:
+            self._awaited = reason
+
+        try:
+            return self._adapter_store.wait_until_settled(self._storage, self.directory, self.draining, say)
+        except AdapterStoreMismatch as error:
+            self.failure = str(error)
+            _log.error("%s", error)
+            return False
 
     def _found_work(self, tenant_id: str) -> None:
         self.worker.wake(tenant_id)
@@ -330,6 +358,8 @@ class Service:
             workspace = None
         for ref in workspace.adapters.refs() if workspace is not None else ():
             self.engine.unload(ref)
+        if self._adapter_store is not None and self.directory.tenant(tenant_id) is not None:
+            self._adapter_store.mark_removed(tenant_id)
         removed = self.workspaces.remove(tenant_id)
         self._backlog.forget(tenant_id)
         self.rates.forget(tenant_id)
@@ -339,12 +369,14 @@ class Service:
         """Leave no byte of a removed tenant in databases and the keys' file; whether it is done."""
         try:
             self._storage.erase_tenant(tenant_id)
+            if self._adapter_store is not None:
+                self._adapter_store.erase_tenant(tenant_id)
             drop_unknown(self.settings.data, self.directory.keys)
             for _ in range(_FORGET_TRIES):
                 if self._storage.central.forget_deleted():
                     return True
                 time.sleep(0.05)
-        except (*STORAGE_ERRORS, IngestError) as error:
+        except (*STORAGE_ERRORS, IngestError, AdapterFilesUnavailable) as error:
             _log.warning("something is left of a removed tenant until the next start: %s", error)
         return False
 
@@ -390,8 +422,8 @@ class Service:
         """
         if not isinstance(self._storage, FolderStorage):
             raise BackupElsewhere(
-                "This service keeps its rows in PostgreSQL: back that database up with pg_dump, and the folder "
-                "LOREBASE_DATA (adapters) with it."
+                "This service keeps its rows in PostgreSQL: back that database up with pg_dump, and with it what holds "
+                "the adapters: the folder LOREBASE_DATA, or the store LOREBASE_ADAPTER_STORE."
             )
         central = self._storage.central
         if not self._backing_up.acquire(blocking=False):
@@ -400,7 +432,8 @@ class Service:
         def pieces() -> Iterator[bytes]:
             try:
                 yield b""  # begun: from here on the block below is sure to be left
-                yield from backup(self.settings.data, central, self._database_of, only=only)
+                fetch = None if self._objects is None else partial(fetch_registered, self._objects)
+                yield from backup(self.settings.data, central, self._database_of, only=only, complete=fetch)
             finally:
                 self._backing_up.release()
 
@@ -456,6 +489,7 @@ class Service:
             retrain=self._train_again,
             open_database=self._storage.open_tenant,
             registry_state=self._storage.registry_state,
+            adapter_files=self._adapter_files,
             replicas=self._replicas,
         )
         workspace.erasures.settle()  # a crash may have fallen between an erasure and what follows from it

@@ -49,6 +49,18 @@ class Settings(BaseSettings):
         description="Where vectors are searched: `memory` (every process loads those of the tenants in use), or "
         "`database`: by PostgreSQL with its extension pgvector; needs LOREBASE_DATABASE_URL.",
     )
+    adapter_store: str | None = Field(
+        None,
+        pattern=r"^(s3://[^/?#]+(/[^?#]*)?|file:///[^?#]*[^/?#][^?#]*)$",
+        description="`s3://bucket/prefix` or `file:///folder`: keep the files of adapters there, so that hosts with "
+        "data folders of their own share them; unset: in the data folder. S3 needs `pip install 'lorebase[s3]'` and "
+        "the usual `AWS_…` variables.",
+    )
+    adapter_cache_mb: int = Field(
+        4096,
+        ge=1,
+        description="What copies of adapters from LOREBASE_ADAPTER_STORE may take in the data folder, in MiB.",
+    )
     admin_key: SecretStr | None = Field(None, description="Admin key, 16 characters or more, instead of a made one.")
     default_key: SecretStr | None = Field(
         None, description="Key of the `default` tenant, 16 characters or more, instead of a made one."

@@ -2,8 +2,8 @@
 
 The one place that opens the service's databases. Knows which tables make up a tenant's database and the central one,
 and whose a database is; knows nothing of what the rows mean. What is no row (adapters, saved indexes) lies in the data
-folder either way; a file there names the PostgreSQL database it belongs to, so that neither meets a stranger's: a
-service deletes folders of tenants it does not know.
+folder either way, or adapters in a store of their own (`app.adapter_store`); a file in the folder names the PostgreSQL
+database it belongs to, so that neither meets a stranger's: a service deletes folders of tenants it does not know.
 """
 
 from __future__ import annotations
@@ -182,6 +182,7 @@ class PostgresStorage:
     Args:
         alone: have the database for this process only.
         vector_search: let the database search vectors: its tables for that are made and filled first.
+        store: where the adapters' files lie; None: in the folder.
 
     Raises:
         StorageMismatch: the folder has rows of its own, or belongs to another database.
@@ -192,7 +193,9 @@ class PostgresStorage:
 
     is_remote = True
 
-    def __init__(self, url: str, data: Path, *, alone: bool = False, vector_search: bool = False) -> None:
+    def __init__(
+        self, url: str, data: Path, *, alone: bool = False, vector_search: bool = False, store: str | None = None
+    ) -> None:
         self._server = open_server(url)
         self.central = self._server.database(None)
         try:
@@ -206,7 +209,8 @@ class PostgresStorage:
                 if vector_search:
                     self._prepare_vector_search()
                 if isinstance(self.replicas, DatabaseReplicas):
-                    self.replicas.join(folder, f"{socket.gethostname()}:{data.resolve()}")
+                    here = f"{socket.gethostname()}:{data.resolve()}"
+                    self.replicas.join(folder if store is None else store, here if store is None else store)
         except BaseException:
             self.close()
             raise
@@ -274,12 +278,14 @@ def knows_no_tenant(data: Path) -> bool:
     return is_lost and any(data.glob(f"tenants/*/{DATABASE}"))
 
 
-def open_storage(data: Path, database_url: str | None, *, alone: bool = False, vector_search: bool = False) -> Storage:
+def open_storage(
+    data: Path, database_url: str | None, *, alone: bool = False, vector_search: bool = False, store: str | None = None
+) -> Storage:
     """The storage of a data folder; see `FolderStorage` and `PostgresStorage` for what may be wrong, and for ``alone``,
-    which a folder's own files are always, and ``vector_search``, which only PostgreSQL does."""
+    which a folder's own files are always, ``vector_search``, which only PostgreSQL does, and ``store``."""
     if database_url is None:
         return FolderStorage(data)
-    return PostgresStorage(database_url, data, alone=alone, vector_search=vector_search)
+    return PostgresStorage(database_url, data, alone=alone, vector_search=vector_search, store=store)
 
 
 def open_server(url: str) -> PostgresServer:

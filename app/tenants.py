@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from app.adapter_store import STORE_TABLE
 from app.keys import KEY_COLUMNS, LAST_USE_COLUMN, KeyStore, insert_key, new_key
 from app.limits import LIMITS_COLUMN, Limits, TenantLimits
 from ingest import Connection, Database
@@ -29,6 +30,7 @@ CENTRAL_MIGRATIONS = {
         KEY_COLUMNS,
         LIMITS_COLUMN,
         LAST_USE_COLUMN,
+        STORE_TABLE,
     ]
 }
 

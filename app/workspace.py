@@ -12,7 +12,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from adapters import AdapterRef, AdapterRegistry, AdapterVersion, FileState, FolderFiles, RegistryState, pinned_in
+from adapters import (
+    AdapterRef,
+    AdapterRegistry,
+    AdapterVersion,
+    FileState,
+    FolderFiles,
+    RegistryState,
+    VersionFiles,
+    pinned_in,
+)
 from app.audit import AuditLog
 from app.datasets import DatasetStore
 from app.idempotency import IdempotencyStore
@@ -37,6 +46,11 @@ _ADAPTERS = "adapters"
 _CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
 
+def files_in_folder(_: str, folder: Path) -> VersionFiles:
+    """Adapters' files in the tenant's own folder."""
+    return FolderFiles(folder)
+
+
 class Workspace:
     """Everything of one tenant.
 
@@ -54,6 +68,7 @@ class Workspace:
         retrain: queues a training like the one that made a version, without what was erased since.
         open_database: opens the database of a tenant with a folder: see `app.storage`.
         registry_state: of a tenant's adapters, given their folder and the tenant's database: see `app.storage`.
+        adapter_files: of a tenant's adapters, given their folder: there, or see `app.adapter_store`.
         replicas: the processes that serve the tenant.
     """
 
@@ -77,6 +92,7 @@ class Workspace:
         registry_state: Callable[[str, Path, Database], RegistryState] = lambda _id, adapters, _database: FileState(
             adapters
         ),
+        adapter_files: Callable[[str, Path], VersionFiles] = files_in_folder,
         replicas: Replicas = ONE_PROCESS,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +105,8 @@ class Workspace:
         self.database = open_database(tenant_id, folder)
         self.corpus = make_corpus(self.database)
         adapters = folder / _ADAPTERS
-        self.adapters = AdapterRegistry(adapters, tenant_id, registry_state(tenant_id, adapters, self.database))
+        state = registry_state(tenant_id, adapters, self.database)
+        self.adapters = AdapterRegistry(adapters, tenant_id, state, adapter_files(tenant_id, adapters))
         self.ingestion = open_ingestion(self.database, self.corpus)
         self.jobs = self.ingestion.jobs
         self.tasks = TaskStore(self.database, self.jobs, self.ingestion.adding)
@@ -147,7 +164,7 @@ class Workspaces:
         make: opens the workspace of a tenant id in a folder; given what to call when its size in memory changes.
         index_budget_bytes: what indexes and database connections may hold together.
         most_open: how many tenants may hold anything at once.
-        registry_state: of a tenant's adapters, given their folder.
+        registry_state, adapter_files: of a tenant's adapters, given their folder.
         found_work: told of a tenant that is opened with jobs to be done: after a disk refused, or a crash, the central
             database may not know of them.
     """
@@ -161,6 +178,7 @@ class Workspaces:
         most_open: int,
         registry_state: Callable[[str, Path], RegistryState] = lambda _id, adapters: FileState(adapters),
         found_work: Callable[[str], None] = lambda _: None,
+        adapter_files: Callable[[str, Path], VersionFiles] = files_in_folder,
     ) -> None:
         self._folders = folders
         self._directory = directory
@@ -169,6 +187,7 @@ class Workspaces:
         self._lock = threading.Lock()
         self._most_open = most_open
         self._registry_state = registry_state
+        self._adapter_files = adapter_files
         self._found_work = found_work
         self._open: OrderedDict[str, Workspace] = OrderedDict()
         self._held: OrderedDict[str, int] = OrderedDict()  # bytes, least recently used first
@@ -233,7 +252,7 @@ class Workspaces:
         for tenant in self._directory.tenants():
             adapters = self._folders.of(tenant.id) / _ADAPTERS
             state = self._registry_state(tenant.id, adapters).read()
-            found += pinned_in(state, FolderFiles(adapters), tenant.id)
+            found += pinned_in(state, self._adapter_files(tenant.id, adapters), tenant.id)
         return found
 
     def sweep(self) -> None:

@@ -21,6 +21,7 @@ from tests.databases import (  # noqa: F401 - fixtures
     vector_postgres,
 )
 from tests.distribution import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
+from tests.object_stores import s3  # noqa: F401 - a fixture
 
 METRICS_KEY = "a-key-for-metrics-alone"
 AT_ONCE = {"LOREBASE_TRAINING_NICENESS": "0"}  # trainings are waited for: they stand back for no other process's tests

@@ -119,7 +119,7 @@ def central(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database
     else:
         opened = request.getfixturevalue("postgres").database(None)
         with opened.write() as connection:
-            for table in ("tenants", "keys", "unfinished"):
+            for table in ("tenants", "keys", "unfinished", "adapter_store"):
                 connection.execute(f"DELETE FROM {table}")
     yield opened
     opened.close()

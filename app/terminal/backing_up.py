@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
+from adapters import open_object_store
+from app.adapter_store import fetch_registered
 from app.backup import DATABASE, TENANTS, InvalidBackup, backup, is_complete, restore
 from app.client import LorebaseClient, ServiceError
 from app.data_folder import DataFolderInUse, lock_data_folder
@@ -65,8 +68,8 @@ def write_backup(settings: Settings, target: Path, tenant_id: str | None = None)
     """
     if settings.database_url is not None:
         raise CommandFailed(
-            f"The rows are in PostgreSQL: back them up with pg_dump, and the folder {settings.data} (adapters) with "
-            "them.",
+            f"The rows are in PostgreSQL: back them up with pg_dump, and with them what holds the adapters: the folder "
+            f"{settings.data}, or the store LOREBASE_ADAPTER_STORE.",
             "backup_elsewhere",
         )
     if not (settings.data / DATABASE).is_file():
@@ -88,7 +91,7 @@ def write_backup(settings: Settings, target: Path, tenant_id: str | None = None)
 def _take(settings: Settings, part: Path, tenant_id: str | None) -> None:
     try:
         with lock_data_folder(settings.data):
-            _write(part, _of_folder(settings.data, tenant_id))
+            _write(part, _of_folder(settings, tenant_id))
     except DataFolderInUse:
         _write(part, _of_service(settings, tenant_id))
     if not is_complete(part):
@@ -106,7 +109,11 @@ def _write(part: Path, pieces: Iterable[bytes]) -> None:
         os.fsync(file.fileno())
 
 
-def _of_folder(data: Path, tenant_id: str | None) -> Iterator[bytes]:
+def _of_folder(settings: Settings, tenant_id: str | None) -> Iterator[bytes]:
+    data = settings.data
+    complete = (
+        None if settings.adapter_store is None else partial(fetch_registered, open_object_store(settings.adapter_store))
+    )
     with closing(SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)) as central:
         if tenant_id is not None and TenantDirectory(central).tenant(tenant_id) is None:
             raise CommandFailed(
@@ -124,7 +131,7 @@ def _of_folder(data: Path, tenant_id: str | None) -> Iterator[bytes]:
             with closing(SqliteDatabase(path, {})) as database:
                 yield database
 
-        yield from backup(data, central, open_tenant, only=tenant_id)
+        yield from backup(data, central, open_tenant, only=tenant_id, complete=complete)
 
 
 def _of_service(settings: Settings, tenant_id: str | None) -> Iterator[bytes]:

@@ -221,10 +221,15 @@ def test_processes_that_would_not_find_each_others_adapters_are_told_so(url: str
         folder.mkdir()
     one = PostgresStorage(url, here)
     PostgresStorage(url, here).close()
-    with pytest.raises(DatabaseInUse, match=r"has its data in .*/here, this one in .*/there\."):
+    with pytest.raises(DatabaseInUse, match=r"has adapters' files in .*/here, this one in .*/there\."):
         PostgresStorage(url, there)
+    with pytest.raises(DatabaseInUse, match=r"this one in s3://bucket/a\. Give all processes the same LOREBASE"):
+        PostgresStorage(url, here, store="s3://bucket/a")
     one.close()
-    PostgresStorage(url, there).close()
+    with closing(PostgresStorage(url, there, store="s3://bucket/a")):
+        PostgresStorage(url, here, store="s3://bucket/a").close()
+        with pytest.raises(DatabaseInUse, match="has adapters' files in s3://bucket/a, this one in s3://bucket/b"):
+            PostgresStorage(url, there, store="s3://bucket/b")
 
 
 def test_tables_are_not_changed_under_processes_that_serve_them(url: str) -> None:
