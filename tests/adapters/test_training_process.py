@@ -33,7 +33,8 @@ def spec_in(folder: Path, fingerprint: str = "", epochs: float = 3, **limits: An
     (folder / "examples.jsonl").write_bytes(dump_examples(towns()))
     config = config_of({"epochs": epochs, "rank": 2, "lookalike_share": 0.0}, generates=False)
     fingerprint = fingerprint or load_reader_base().fingerprint
-    return TrainingSpec(folder, config, "sft", "builtin", "float32", fingerprint, checkpoint_seconds=0.01, **limits)
+    limits = {"niceness": 0, "checkpoint_seconds": 0.01, **limits}  # it is waited for: it stands back for nobody
+    return TrainingSpec(folder, config, "sft", "builtin", "float32", fingerprint, **limits)
 
 
 def test_a_killed_child_is_gone_on_with_from_its_checkpoint(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_every_route_has_a_method_but_those_of_other_clients(tmp_path: Path) -> 
     def route_of(name: str) -> str:
         describe = getattr(Routes, name)._describe
         needed = [p for p in signature(describe).parameters.values() if p.default is p.empty and p.kind < p.VAR_KEYWORD]
-        sending = describe(*(given[str(p.annotation).partition("[")[0]] for p in needed)).sending
+        sending = describe(*(given[re.split(r"\W", str(p.annotation))[0]] for p in needed)).sending
         asked = f"{sending.method} {sending.path}"
         return next(
             rule for rule in sorted(RULES, key=lambda rule: rule.count("{"))
