@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         check_template,
     )
     from adapters.trial import AdapterEvent, EventKind, Trial
-    from adapters.version_files import FolderFiles, KeptFiles, VersionFiles
+    from adapters.version_files import UNLISTED, FolderFiles, KeptFiles, VersionFiles, damage_of, refuse_damaged
 
 # peft imports bitsandbytes where it is installed, which complains of a faster kernel that lies on the hub.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -82,11 +82,12 @@ _HOME = {
     "adapters.registry": ["AdapterRegistry"],
     "adapters.registry_entries": [
         "BASE", "Adapter", "AdapterVersion", "Selection", "check_name", "pinned_in", "files_in",
+        "registered_in",
     ],
     "adapters.registry_state": ["Change", "FileState", "RegistryState"],
     "adapters.trial": ["AdapterEvent", "EventKind", "Trial"],
     "adapters.stored_files": ["VERSION_FILES", "StoredFiles", "fetch_files", "key_of"],
-    "adapters.version_files": ["FolderFiles", "KeptFiles", "VersionFiles"],
+    "adapters.version_files": ["UNLISTED", "FolderFiles", "KeptFiles", "VersionFiles", "damage_of", "refuse_damaged"],
     "adapters.template": [
         "ABSTENTION", "DEFAULT_TEMPLATE", "ChatMessage", "Example", "Passage", "PromptTemplate", "Turn",
         "check_template",
@@ -100,6 +101,7 @@ __all__ = [
     "ADAPTER_WEIGHTS",
     "BASE",
     "DEFAULT_TEMPLATE",
+    "UNLISTED",
     "VERSION_FILES",
     "Adapter",
     "AdapterCache",
@@ -144,6 +146,7 @@ __all__ = [
     "VersionFiles",
     "check_name",
     "check_template",
+    "damage_of",
     "fetch_files",
     "files_in",
     "key_of",
@@ -151,6 +154,8 @@ __all__ = [
     "open_object_store",
     "pinned_in",
     "reader_is_there",
+    "refuse_damaged",
+    "registered_in",
     "reranker_is_there",
 ]
 

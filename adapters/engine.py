@@ -21,6 +21,7 @@ class AdapterRef:
     """An immutable adapter version: a folder in peft's format and the sha256 of its weights.
 
     Attributes:
+        config_sha256: of its config, where that is known.
         name: this very version's, where it has one, for people and other servers, such as ``tenant/adapter@version``.
         bring: brings the files into the folder and keeps them there within a block; None: there they are.
     """
@@ -29,6 +30,7 @@ class AdapterRef:
     folder: Path
     name: str = field(default="", compare=False)
     bring: Callable[[], AbstractContextManager[None]] | None = field(default=None, compare=False, repr=False)
+    config_sha256: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> str:

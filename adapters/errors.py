@@ -10,6 +10,7 @@ AdapterError
 ├── NoEarlierVersion      nothing to roll back to
 ├── VersionInUse          a version is active or on trial
 ├── TooManyVersions       more versions than may be kept
+├── RegistryDamaged       what a registry kept of its adapters cannot be read
 ├── AdapterFilesUnavailable   a version's files cannot be had, or kept, at present
 │   ├── AdapterStoreUnavailable   their store cannot be reached, or refuses
 │   ├── AdapterStoreFull          their store takes no more
@@ -99,6 +100,18 @@ class TooManyVersions(AdapterError):
         self.used = used
 
 
+class RegistryDamaged(AdapterError):
+    """What a registry kept of its adapters cannot be read. Nothing of it is used, changed or deleted."""
+
+    retry_seconds = 60.0  # somebody has to mend it first
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The list of this tenant's adapters is damaged. The operator can restore a backup, and `lorebase doctor` "
+            "says what is lost; other tenants are not affected."
+        )
+
+
 class AdapterFilesUnavailable(AdapterError):
     """The files of an adapter version cannot be had, or kept, at present. The message says what to do."""
 
@@ -113,6 +126,8 @@ class AdapterStoreFull(AdapterFilesUnavailable):
 
 class AdapterFilesDamaged(AdapterFilesUnavailable):
     """A version's files are missing from their store, or are not what was registered."""
+
+    retry_seconds = 60.0  # somebody has to mend it first
 
 
 class UnsuitableAdapterStore(AdapterError):

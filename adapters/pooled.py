@@ -19,6 +19,7 @@ from adapters.errors import ModelUnavailable, QueueFull
 from adapters.fair_queue import FairQueue, may_wait
 from adapters.pool import AdapterPool, Lease, R
 from adapters.under_way import UnderWay
+from adapters.version_files import refuse_damaged
 
 _log = logging.getLogger(__name__)
 CLOSING = "The engine is shutting down; ask again."
@@ -58,7 +59,9 @@ class PooledEngine(ABC, Generic[R, W]):
     """
 
     def __init__(self, adapter_budget_bytes: int, max_waiting: int) -> None:
-        self._pool: AdapterPool[R] = AdapterPool(self._load_adapter, self._bytes_of, adapter_budget_bytes, self._let_go)
+        self._pool: AdapterPool[R] = AdapterPool(
+            self._load_registered, self._bytes_of, adapter_budget_bytes, self._let_go
+        )
         self._max_waiting = max_waiting
         self._change = threading.Condition()
         self._queue: FairQueue[W] = FairQueue()
@@ -77,6 +80,15 @@ class PooledEngine(ABC, Generic[R, W]):
     @abstractmethod
     def _load_adapter(self, ref: AdapterRef) -> R:
         """Bring an adapter into memory, checking its hash. Raises InvalidAdapter. In the pool's thread."""
+
+    def _load_registered(self, ref: AdapterRef) -> R:
+        """Bring an adapter into memory. Raises AdapterFilesDamaged where its files are not what was registered."""
+        refuse_damaged(ref, weights=False)  # whoever reads the weights hashes them
+        try:
+            return self._load_adapter(ref)
+        except Exception:
+            refuse_damaged(ref)
+            raise
 
     @abstractmethod
     def _bytes_of(self, ref: AdapterRef) -> int:
@@ -102,6 +114,7 @@ class PooledEngine(ABC, Generic[R, W]):
 
     def pin(self, adapter: AdapterRef) -> None:
         self._loaded()
+        refuse_damaged(adapter)
         self._pool.pin(adapter)
 
     def unpin(self, adapter: AdapterRef) -> None:

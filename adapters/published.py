@@ -67,6 +67,11 @@ class PublishedEntries:
             del self._stored[changed]
         self._change.text = encoded(self._stored, self.default, self.retired)
 
+    @property
+    def is_published(self) -> bool:
+        """Whether anything is stored of this registry."""
+        return self._taken is not None
+
     def folders(self) -> set[str]:
         """The names of the files of all versions. Under the lock."""
         return {version.folder for adapter in self.adapters.values() for version in adapter.versions.values()}

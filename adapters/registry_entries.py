@@ -9,11 +9,12 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from adapters.engine import AdapterRef
-from adapters.errors import InvalidAdapterName
+from adapters.errors import InvalidAdapterName, RegistryDamaged
 from adapters.lineage import Lineage
 from adapters.trial import MOST_EVENTS, AdapterEvent, EventKind, Trial
 from adapters.version_files import KeptFiles, VersionFiles
@@ -114,8 +115,15 @@ def encoded(entries: Mapping[str, str], default: str | None, retired: Mapping[st
 
 
 def decoded(text: bytes) -> tuple[dict[str, Adapter], dict[str, str], str | None, dict[str, int]]:
-    """What `encoded` made a text of: the adapters, their entries, the default and the numbers that are retired."""
-    state = json.loads(text)
+    """What `encoded` made a text of: the adapters, their entries, the default and the numbers that are retired. Raises
+    RegistryDamaged where it made no such text."""
+    with _as_it_was_written():
+        return _decoded(json.loads(text))
+
+
+def _decoded(
+    state: dict[str, Any],
+) -> tuple[dict[str, Adapter], dict[str, str], str | None, dict[str, int]]:
     adapters: dict[str, Adapter] = {}
     for name, entry in state["adapters"].items():
         versions = {int(number): _version(version) for number, version in entry["versions"].items()}
@@ -127,7 +135,8 @@ def decoded(text: bytes) -> tuple[dict[str, Adapter], dict[str, str], str | None
 
 
 def pinned_in(text: bytes | None, files: VersionFiles, owner: str = "") -> list[AdapterRef]:
-    """The pinned versions of a registry that need not be open; ``text``: what its state says."""
+    """The pinned versions of a registry that need not be open; ``text``: what its state says. Raises
+    RegistryDamaged."""
     return [
         files.ref(kept, _known_as(owner, name, number))
         for name, number, kept, is_pinned in _versions_in(text)
@@ -135,14 +144,34 @@ def pinned_in(text: bytes | None, files: VersionFiles, owner: str = "") -> list[
     ]
 
 
+def registered_in(text: bytes | None, files: VersionFiles) -> list[AdapterRef]:
+    """All versions of a registry, likewise. Raises RegistryDamaged."""
+    return [files.ref(kept, _known_as("", name, number)) for name, number, kept, _ in _versions_in(text)]
+
+
 def files_in(text: bytes | None) -> list[KeptFiles]:
-    """The files of all versions of a registry, likewise."""
+    """The files of all versions of a registry, likewise. Raises RegistryDamaged."""
     return [kept for _, _, kept, _ in _versions_in(text)]
 
 
-def _versions_in(text: bytes | None) -> Iterator[tuple[str, int, KeptFiles, bool]]:
+@contextmanager
+def _as_it_was_written() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RegistryDamaged from error
+
+
+def _versions_in(text: bytes | None) -> list[tuple[str, int, KeptFiles, bool]]:
     """The adapter, number and files of every version a registry names, and whether it is pinned."""
-    for name, adapter in json.loads(text)["adapters"].items() if text is not None else ():
+    if text is None:
+        return []
+    with _as_it_was_written():
+        return list(_each_version(json.loads(text)))
+
+
+def _each_version(state: dict[str, Any]) -> Iterator[tuple[str, int, KeptFiles, bool]]:
+    for name, adapter in state["adapters"].items():
         for number, version in adapter["versions"].items():
             kept = KeptFiles(version["folder"], version["sha256"], version.get("config_sha256"))
             yield name, int(number), kept, int(number) in adapter.get("pinned", ())

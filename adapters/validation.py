@@ -124,6 +124,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raw = (folder / ADAPTER_CONFIG).read_bytes()
     except FileNotFoundError as error:
         raise InvalidAdapter("format", f"{ADAPTER_CONFIG} is missing.") from error
+    except OSError as error:
+        raise InvalidAdapter("format", f"{ADAPTER_CONFIG} cannot be read: {error.strerror}.") from error
     if len(raw) > _MAX_CONFIG_BYTES:
         raise InvalidAdapter("config", f"{ADAPTER_CONFIG} is larger than {_MAX_CONFIG_BYTES} bytes.")
     try:
@@ -141,6 +143,8 @@ def _read_weights(path: Path, sha256: str | None) -> bytes:
     except FileNotFoundError as error:
         why = "missing" if sha256 is None else "gone: the adapter was deleted a moment ago"
         raise InvalidAdapter("format", f"{ADAPTER_WEIGHTS} is {why}.") from error
+    except OSError as error:
+        raise InvalidAdapter("format", f"{ADAPTER_WEIGHTS} cannot be read: {error.strerror}.") from error
 
 
 def _tensors_of(content: bytes) -> dict[str, torch.Tensor]:

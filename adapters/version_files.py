@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, sha256_of
+from adapters.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, damage, sha256_of
 from adapters.engine import AdapterFacts, AdapterRef
+from adapters.errors import AdapterFilesDamaged
 from adapters.registry_state import sync_folder, write_durably
 
+UNLISTED = ".unlisted"
+"""Ends the names of folders whose versions no list names."""
 Check = Callable[[Path], AdapterFacts]
 """Looks at an adapter's folder; raises InvalidAdapter."""
 
@@ -79,6 +82,26 @@ class VersionFiles(Protocol):
         be another process's that adds it just now."""
 
 
+def damage_of(ref: AdapterRef, *, weights: bool = True) -> str | None:
+    """What is wrong with a version's files, which lie in its folder; without ``weights``, with its config; None when
+    nothing is."""
+    what = damage(ref.folder / ADAPTER_CONFIG, ref.config_sha256)
+    return damage(ref.folder / ADAPTER_WEIGHTS, ref.sha256) if what is None and weights else what
+
+
+def refuse_damaged(ref: AdapterRef, *, weights: bool = True) -> None:
+    """Raise AdapterFilesDamaged where something is wrong with a version's files: see `damage_of`. What is brought from
+    elsewhere is looked at by what brings it, and what is no version of a registry was never known to be whole."""
+    name, at, _ = (known_as := ref.name.rpartition("/")[2]).partition("@")
+    if not at or ref.bring is not None or (what := damage_of(ref, weights=weights)) is None:
+        return
+    raise AdapterFilesDamaged(
+        f"The files of {known_as} are damaged: {what}. The base and other versions answer on. Roll back (POST "
+        f"/adapters/{name}/rollback), or import it again (POST /adapters/{name}/versions) and promote that; the "
+        "operator can restore a backup."
+    )
+
+
 class FolderFiles:
     """A folder for each version, in one folder that all have who serve it."""
 
@@ -103,7 +126,7 @@ class FolderFiles:
 
     def ref(self, kept: KeptFiles, known_as: str) -> AdapterRef:
         """See `VersionFiles`."""
-        return AdapterRef(kept.sha256, self._folder / kept.name, known_as)
+        return AdapterRef(kept.sha256, self._folder / kept.name, known_as, config_sha256=kept.config_sha256)
 
     def remove(self, name: str) -> None:
         """See `VersionFiles`."""
@@ -112,10 +135,18 @@ class FolderFiles:
     def forget(self, name: str) -> None:
         """See `VersionFiles`: the folder is the other one's too, and so is what it deleted there."""
 
+    def set_aside(self) -> None:
+        """Keep what is here from being swept, under other names: the list that would name it may be lost."""
+        for folder in self._folder.iterdir():
+            if folder.suffix != UNLISTED and (folder / ADAPTER_WEIGHTS).is_file():
+                folder.rename(folder.with_name(folder.name + UNLISTED))
+
     def sweep(self, named: Collection[str], seconds: float) -> None:
-        """See `VersionFiles`."""
+        """See `VersionFiles`; what was set aside stays."""
         latest = time.time() - seconds
         for folder in self._folder.iterdir():
             with suppress(FileNotFoundError):  # another process has swept it
+                if folder.suffix == UNLISTED:
+                    continue
                 if folder.is_dir() and folder.name not in named and (not seconds or folder.stat().st_mtime < latest):
                     shutil.rmtree(folder, ignore_errors=True)

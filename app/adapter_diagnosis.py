@@ -1,5 +1,5 @@
-"""What can be wrong with the files of adapters, in data folders or in the store that LOREBASE_ADAPTER_STORE names: for
-`app.diagnosis`.
+"""What can be wrong with the files of adapters in the store that LOREBASE_ADAPTER_STORE names: for
+`app.folder_diagnosis`, which looks at those in the data folder.
 
 Looks, and changes nothing. Knows registries, hashes and the store; where they are stands in the settings.
 """
@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
-from adapters import VERSION_FILES, FileState, files_in, open_object_store
+from adapters import FileState, open_object_store
 from adapters.errors import AdapterError
 from app.adapter_store import belongs_to, lost_objects
 from app.backup import ADAPTERS, DATABASE, TENANTS
@@ -18,28 +18,6 @@ from app.database_diagnosis import Found, registries, service_of_store
 from app.settings import Settings
 
 _REGISTER_AGAIN = "delete the version and upload it again."
-
-
-def look_at_folders(settings: Settings) -> Iterator[Found]:
-    """Every registered version's weights are the ones that were registered."""
-    versions = 0
-    states = registries(settings.database_url.get_secret_value()) if settings.database_url else {}
-    for folder in sorted(settings.data.glob(f"{TENANTS}/*/{ADAPTERS}")):
-        try:
-            registered = files_in(states.get(folder.parent.name) or FileState(folder).read())
-        except (ValueError, KeyError, OSError):
-            mend = "Stop the service, keep a copy of the folder, and restore a backup: lorebase restore FILE"
-            yield "adapter", "wrong", f"{folder}: the list of versions cannot be read", mend
-            continue
-        for files in registered:
-            versions += 1
-            if not files.are_in(folder / files.name):
-                there = all((folder / files.name / file).is_file() for file in VERSION_FILES)
-                what = "have changed" if there else "are missing"
-                mend = f"Restore a backup, or {_REGISTER_AGAIN}"
-                yield "adapter", "wrong", f"{folder / files.name}: the weights {what}", mend
-    if versions:
-        yield "adapter", "ok", f"{versions} versions looked at", ""
 
 
 def look_at_store(settings: Settings) -> Iterator[Found]:

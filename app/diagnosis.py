@@ -1,12 +1,12 @@
-"""What can be wrong with a machine, a data folder or a service, and how each is mended: one function for each matter.
+"""What can be wrong with a machine, its models or a service, and how each is mended: one function for each matter; and
+all checks in their order.
 
-Looks, and changes nothing: databases are opened for reading, also beside a running service. Knows where things lie;
-`lorebase doctor` shows what is found.
+Looks, and changes nothing. What can be wrong with a data folder is `app.folder_diagnosis`'; `lorebase doctor` shows
+what is found.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import resource
@@ -14,29 +14,20 @@ import shutil
 import socket
 import sqlite3
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import httpx
 
 from adapters import reader_is_there, reranker_is_there
-from app.adapter_diagnosis import look_at_folders, look_at_store
-from app.backup import DATABASE, TENANTS
-from app.data_folder import DataFolderInUse, DataFolderUnusable, lock_data_folder, misplaced
-from app.database_diagnosis import look_at
-from app.keys_file import KEYS_FILE, kept_key
+from app.findings import Check, Finding, State, nearest
+from app.folder_diagnosis import check_adapters, check_databases, check_documents, check_folder, check_indexes, is_held
+from app.keys_file import kept_key
 from app.service import embedder_of
 from app.settings import BUILTIN, REMOTE, Settings
-from app.storage import knows_no_tenant
-from app.tenant_folders import REMOVED
-from ingest import EmbedderUnavailable, IngestError, embedder_of_vectors
+from ingest import EmbedderUnavailable
 
-State = Literal["ok", "warning", "wrong"]
 _OLDEST_PYTHON = (3, 11)
 _ENOUGH_MEMORY = 2 * 1024**3
 _ENOUGH_FILES = 1024  # each tenant in use holds a few, each connection one
@@ -44,19 +35,6 @@ _BUSY = 2.0  # runnable processes a core, as a mean of a minute
 _LITTLE_DISK, _NO_DISK = 2 * 1024**3, 200 * 1024**2
 _LIBRARIES = ("torch", "transformers", "peft", "faiss-cpu", "sentence-transformers", "fastapi", "pydantic")
 _ANSWER_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found; ``mend`` says what to do where it is not ok."""
-
-    name: str
-    state: State
-    detail: str
-    mend: str = ""
-
-
-Check = Callable[[Settings], Iterator[Finding]]
 
 
 def diagnose(settings: Settings) -> Iterator[Finding]:
@@ -126,7 +104,7 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
         yield Finding("memory", "warning", f"{_gib(memory)} in all", mend)
     else:
         yield Finding("memory", "ok", f"{_gib(memory)} in all")
-    free = shutil.disk_usage(_nearest(settings.data)).free
+    free = shutil.disk_usage(nearest(settings.data)).free
     state: State = "wrong" if free < _NO_DISK else "warning" if free < _LITTLE_DISK else "ok"
     mend = "" if state == "ok" else f"Free some of the disk of {settings.data}, or set LOREBASE_DATA to another one."
     yield Finding("disk", state, f"{_gib(free)} free for {settings.data}", mend)
@@ -175,154 +153,6 @@ def _model_server(settings: Settings) -> Finding:
     if response.status_code != 200:
         return Finding("model", "wrong", f"{url} answered {response.status_code}", mend)
     return Finding("model", "ok", f"{settings.model} at {settings.openai_url}")
-
-
-def check_folder(settings: Settings) -> Iterator[Finding]:
-    """The data folder: that it can be written, that its keys are private, and who has it."""
-    data = settings.data
-    if not data.exists():
-        place = _nearest(data)
-        writable = os.access(place, os.W_OK | os.X_OK)
-        mend = "" if writable else f"Let this user write to {place}, or set LOREBASE_DATA to another folder."
-        yield Finding(
-            "data", "ok" if writable else "wrong", f"{data.absolute()} is not there yet; the first start makes it", mend
-        )
-        return
-    if not data.is_dir() or not os.access(data, os.R_OK | os.W_OK | os.X_OK):
-        mend = "Let this user read and write it, or set LOREBASE_DATA to another folder."
-        yield Finding("data", "wrong", f"{data.absolute()} is no folder that this user may write", mend)
-        return
-    if (reason := misplaced(data)) is not None:
-        yield Finding("data", "wrong", reason, "Move it away, or set LOREBASE_DATA to another folder.")
-        return
-    keys = data / KEYS_FILE
-    if keys.is_file() and keys.stat().st_mode & 0o077:
-        yield Finding("keys", "wrong", f"{keys} can be read by others", f"chmod 600 {keys}, and make new keys.")
-    if knows_no_tenant(data):
-        mend = "Do not start the service; keep a copy of the folder, and restore a backup: lorebase restore FILE"
-        yield Finding("data", "wrong", f"{data / DATABASE} is lost, which says whose the tenants' folders are", mend)
-        return
-    if not (data / DATABASE).is_file():
-        yield Finding("data", "ok", f"{data.absolute()} is empty; the first start fills it")
-        return
-    yield Finding("data", "ok", f"{data.absolute()}, {'served now' if is_held(data) else 'not served now'}")
-
-
-def is_held(data: Path) -> bool:
-    """Whether a process has the data folder."""
-    try:
-        with lock_data_folder(data):
-            return False
-    except DataFolderUnusable:  # nobody can have it
-        return False
-    except DataFolderInUse:
-        return True
-
-
-def check_databases(settings: Settings) -> Iterator[Finding]:
-    """Every database is whole; every tenant has its folder and every folder its tenant."""
-    if settings.database_url is not None:
-        vector_search = settings.vector_search == "database"
-        url = settings.database_url.get_secret_value()
-        for name, state, detail, mend in look_at(url, settings.data, vector_search=vector_search):
-            yield Finding(name, state, detail, mend)
-        return
-    paths = [] if knows_no_tenant(settings.data) else databases(settings.data)
-    damaged = 0
-    for path in paths:
-        trouble = database_trouble(path)
-        if trouble is not None:
-            damaged += 1
-            mend = "Stop the service, keep a copy of the folder, and restore a backup: lorebase restore FILE"
-            yield Finding("database", "wrong", f"{path}: {trouble}", mend)
-    if paths and not damaged:
-        yield Finding("database", "ok", f"{len(paths)} databases are whole")
-    if paths and not damaged:
-        yield from _strays(settings.data)
-
-
-def databases(data: Path) -> list[Path]:
-    """The central database and the tenants'."""
-    central = data / DATABASE
-    return [central, *sorted(data.glob(f"{TENANTS}/*/{DATABASE}"))] if central.is_file() else []
-
-
-def database_trouble(path: Path) -> str | None:
-    """What is wrong with a database; None when it is whole."""
-    try:
-        with closing(_reading(path)) as connection:
-            told = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
-            broken = connection.execute("PRAGMA foreign_key_check").fetchone()
-    except sqlite3.Error as error:
-        return str(error)
-    if told != ["ok"]:
-        return "; ".join(told)
-    return None if broken is None else f"a row of {broken[0]} refers to nothing"
-
-
-def _strays(data: Path) -> Iterator[Finding]:
-    with closing(_reading(data / DATABASE)) as connection:
-        tenants = {str(row[0]) for row in connection.execute("SELECT id FROM tenants")}
-    folders = {path.name for path in (data / TENANTS).glob("*") if path.is_dir()}
-    removed = sorted(name for name in folders if name.endswith(REMOVED))
-    if stray := sorted(folders - tenants - {*removed}):
-        mend = (
-            f"If {DATABASE} is of an earlier day, bring the later one back, or restore a backup to a new folder. If "
-            "nobody needs them, delete them."
-        )
-        yield Finding("tenants", "warning", f"folders of no tenant: {', '.join(stray)}", mend)
-    elif removed:
-        mend = "The next start removes them." if not is_held(data) else "The service removes them when it starts again."
-        yield Finding("tenants", "warning", f"folders of removed tenants: {', '.join(removed)}", mend)
-    else:
-        yield Finding("tenants", "ok", f"{len(tenants)} tenants")
-
-
-def check_indexes(settings: Settings) -> Iterator[Finding]:
-    """Every tenant's vectors are of the embedder that is set."""
-    other, asked = [], 0
-    for path in databases(settings.data)[1:]:
-        try:
-            with closing(_reading(path)) as connection:
-                stored = embedder_of_vectors(connection)
-            if stored is not None:
-                asked += 1
-                other += [path.parent.name] if stored != embedder_of(settings).fingerprint else []
-        except (sqlite3.Error, IngestError):  # told by the checks of databases and models
-            continue
-    if other:
-        mend = "Stop the service and run `lorebase reindex`, or set LOREBASE_EMBEDDER back."
-        yield Finding("index", "wrong", f"vectors of another embedder: tenants {', '.join(other)}", mend)
-    elif asked:
-        yield Finding("index", "ok", f"the vectors of {asked} tenants are of the embedder that is set")
-
-
-def check_documents(settings: Settings) -> Iterator[Finding]:
-    """How many documents there are, and which tenants have some that failed."""
-    counts: Counter[str] = Counter()
-    failed: list[str] = []
-    for path in databases(settings.data)[1:]:
-        try:
-            with closing(_reading(path)) as connection:
-                found = dict(connection.execute("SELECT status, count(*) FROM documents GROUP BY status").fetchall())
-        except sqlite3.Error:  # told by the check of databases
-            continue
-        counts.update(found)
-        failed += [path.parent.name] if found.get("failed") else []
-    if not counts:
-        return
-    said = ", ".join(f"{counts[status]} {status}" for status in ("ready", "pending", "failed") if counts[status])
-    if failed:
-        mend = "`lorebase documents list --status failed` says why; delete them, or send them anew."
-        yield Finding("documents", "warning", f"{said}; failed of tenants {', '.join(failed)}", mend)
-    else:
-        yield Finding("documents", "ok", said)
-
-
-def check_adapters(settings: Settings) -> Iterator[Finding]:
-    """Every registered version has its files, in the data folder or in their store."""
-    look = look_at_folders if settings.adapter_store is None else look_at_store
-    yield from (Finding(*found) for found in look(settings))
 
 
 def check_service(settings: Settings) -> Iterator[Finding]:
@@ -379,25 +209,6 @@ def _nobody_listens(settings: Settings) -> Iterator[Finding]:
         yield Finding("service", "wrong", f"{settings.host}:{settings.port} cannot be used: {error.strerror}", mend)
     else:
         yield Finding("service", "ok", f"none runs at {settings.url}, and the port is free: lorebase serve")
-
-
-def _reading(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_ANSWER_SECONDS)
-    connection.row_factory = sqlite3.Row
-    return connection
-
-
-def _nearest(path: Path) -> Path:
-    """The path, or the first folder above it that is there."""
-    found = path.absolute()
-    while not found.exists():
-        found = found.parent
-    return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _gib(count: int) -> str:

@@ -25,8 +25,10 @@ from app.storage import (
     TENANT_MIGRATIONS,
     StorageMismatch,
     belong_together,
+    open_central,
     open_in_folder,
     open_server,
+    refuse_lost,
 )
 from app.tenants import CENTRAL_MIGRATIONS
 from ingest import Connection, Database, DatabaseInUse, SqliteDatabase
@@ -90,7 +92,7 @@ def to_postgresql(data: Path, url: str, report: Report = lambda *_: None) -> Mov
     """
     if (data / BELONGS_TO).is_file() or not (data / DATABASE).is_file():
         raise StorageMismatch(f"{data} has no rows in SQLite files to move.")
-    with closing(_claimed(url)) as server, closing(SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)) as source:
+    with closing(_claimed(url)) as server, closing(open_central(data)) as source:
         central = server.database(None)
         ids = _tenant_ids(source)
         if strangers := set(_tenant_ids(central)) - set(ids):
@@ -98,6 +100,7 @@ def to_postgresql(data: Path, url: str, report: Report = lambda *_: None) -> Mov
 
         def move(tenant_id: str) -> tuple[int, bool]:
             folder = data / TENANTS / tenant_id
+            refuse_lost(folder)
             if not (folder / DATABASE).is_file():  # never used yet
                 return 0, False
             with closing(open_in_folder(tenant_id, folder)) as own:

@@ -102,6 +102,7 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     adapter_errors.AdapterFilesUnavailable: (503, "adapter_store_unavailable"),
     adapter_errors.AdapterStoreFull: (507, "storage_full"),
     adapter_errors.AdapterFilesDamaged: (503, "adapter_files_damaged"),
+    adapter_errors.RegistryDamaged: (503, "damaged"),
     adapter_errors.AdapterMemoryFull: (409, "adapter_memory_full"),
     adapter_errors.RequestTooLong: (422, "too_long"),
     adapter_errors.InvalidTemplate: (422, "invalid_template"),
@@ -138,11 +139,13 @@ _PROBLEMS: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.SplitUnavailable: (422, "split_unavailable"),
     ingest_errors.IndexMismatch: (409, "index_mismatch"),
     ingest_errors.DamagedData: (503, "damaged"),
+    ingest_errors.IncompatibleDatabase: (503, "newer_database"),
 }
 CODES = frozenset({*_CODES.values(), *(code for _, code in _PROBLEMS.values())})
 """The codes of this table; further ones are given where a :class:`Problem` is raised."""
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MISPLACED = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _SQLITE_REFUSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _NOT_AS_MADE = re.compile("no such (table|column)|decode to UTF-8")  # SQL is constant: then the schema is not
@@ -186,13 +189,16 @@ def _retry_after(error: Exception, status: int) -> dict[str, str]:
 def _of_the_disk(error: OSError | sqlite3.Error) -> Problem | None:
     """The problem of a disk that takes nothing, or gives something else back; None for any other error."""
     if isinstance(error, OSError):
-        full, refused, damaged = error.errno in _FULL, error.errno in _REFUSED, False
+        full, refused, damaged = error.errno in _FULL, error.errno in _REFUSED, error.errno in _MISPLACED
     else:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds in its higher bits
         full, refused = code == sqlite3.SQLITE_FULL, code in _SQLITE_REFUSED
         damaged = code in _SQLITE_DAMAGED or _NOT_AS_MADE.search(str(error)) is not None
     if damaged:
-        detail = "This tenant's database is damaged. The operator can restore a backup; other tenants are not affected."
+        detail = (
+            f"This tenant's {'folder' if isinstance(error, OSError) else 'database'} is damaged. The operator can "
+            "restore a backup, and `lorebase doctor` says what is wrong; other tenants are not affected."
+        )
         return Problem(503, "damaged", detail, {"Retry-After": "60"})
     if full:
         return Problem(507, "storage_full", "The server's disk is full. Nothing was stored; try again later.")

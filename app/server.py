@@ -22,13 +22,13 @@ from app.service import Service
 from app.settings import Settings
 from app.storage import StorageMismatch
 from app.tracing import TracingUnavailable
-from ingest import DatabaseInUse
+from ingest import IngestError
 
 _CANNOT_BEGIN = (
     AdapterStoreMismatch,
     DataFolderInUse,
     DataFolderUnusable,
-    DatabaseInUse,
+    IngestError,
     StorageMismatch,
     TracingUnavailable,
     UnsuitableAdapterStore,

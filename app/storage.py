@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 from adapters import FileState, RegistryState
 from app.audit import AUDIT_MIGRATIONS
 from app.backup import DATABASE
+from app.data_folder import DataFolderUnusable, misplaced
 from app.database_replicas import DatabaseReplicas
 from app.datasets import DATASET_MIGRATIONS
 from app.idempotency import IDEMPOTENCY_MIGRATIONS
@@ -130,6 +131,7 @@ class FolderStorage:
 
     Raises:
         StorageMismatch: the folder's rows are in PostgreSQL, or it has tenants and no database that knows them.
+        DamagedData, IncompatibleDatabase: of the central database.
     """
 
     is_remote = False
@@ -141,12 +143,7 @@ class FolderStorage:
                 f"The rows of {data} are in PostgreSQL: set LOREBASE_DATABASE_URL to that database, or bring them back "
                 "with `lorebase migrate --back postgresql://…`."
             )
-        if knows_no_tenant(data):
-            raise StorageMismatch(
-                f"{data / DATABASE}, which says whose the folders in {data / 'tenants'} are, is missing or empty. They "
-                "would be taken for left-overs and deleted: bring it back, or restore a backup to a new folder."
-            )
-        self.central = SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)
+        self.central = open_central(data)
         self.replicas: Replicas = ONE_PROCESS
 
     def starting(self) -> AbstractContextManager[None]:
@@ -328,12 +325,63 @@ def belong_together(data: Path, central: Database, *, moving: bool = False) -> s
     return str(told["folder"])
 
 
+def open_central(data: Path) -> SqliteDatabase:
+    """The central database of a data folder.
+
+    Raises:
+        StorageMismatch, DataFolderUnusable: it is lost, while tenants' databases are there; it is no file.
+        DamagedData: it cannot be read.
+        IncompatibleDatabase: a newer version of this software wrote it.
+    """
+    refuse_unknown_tenants(data)
+    try:
+        return SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)
+    except sqlite3.DatabaseError as error:
+        raise DamagedData(
+            f"{data / DATABASE} cannot be read ({error}). Keep a copy of {data}, and restore a backup to a new folder; "
+            "`lorebase doctor` says what is wrong."
+        ) from error
+
+
+def refuse_unknown_tenants(data: Path) -> None:
+    """Raise StorageMismatch where `knows_no_tenant`, and DataFolderUnusable where something else lies in its place."""
+    if (reason := misplaced(data)) is not None:
+        raise DataFolderUnusable(f"{reason}: move it away, or set LOREBASE_DATA to another folder.")
+    if knows_no_tenant(data):
+        raise StorageMismatch(
+            f"{data / DATABASE}, which says whose the folders in {data / 'tenants'} are, is missing or empty. They "
+            "would be taken for left-overs and deleted: bring it back, or restore a backup to a new folder."
+        )
+
+
+def is_lost(folder: Path) -> bool:
+    """Whether a tenant's folder has files, and no database, or a folder in its place: a new one would pass for a tenant
+    without documents."""
+    path = folder / DATABASE
+    if path.is_dir():
+        return True
+    if path.is_file() and path.stat().st_size:
+        return False
+    return folder.is_dir() and any(not each.name.startswith(DATABASE) for each in folder.iterdir())
+
+
+def refuse_lost(folder: Path) -> None:
+    """Raise DamagedData where a tenant's database `is_lost`."""
+    if is_lost(folder):
+        raise DamagedData(
+            f"The database of tenant {folder.name} is lost, while its other files are there. The operator can bring it "
+            "back, or restore a backup; other tenants are not affected."
+        )
+
+
 def open_in_folder(tenant_id: str, folder: Path) -> SqliteDatabase:
     """The SQLite database in a tenant's folder.
 
     Raises:
-        DamagedData: it is of another tenant: its file was put into the wrong folder.
+        DamagedData: it is lost, while the tenant's other files are there, or it is of another tenant: its file was put
+            into the wrong folder.
     """
+    refuse_lost(folder)
     database = SqliteDatabase(folder / DATABASE, TENANT_MIGRATIONS)
     with database.read() as connection:
         row = connection.execute("SELECT tenant_id FROM owner").fetchone()

@@ -6,6 +6,7 @@ The one place that joins ids to paths: ids are made here or by `TenantDirectory`
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from adapters import (
     VersionFiles,
     pinned_in,
 )
+from adapters.errors import RegistryDamaged
 from app.audit import AuditLog
 from app.datasets import DatasetStore
 from app.idempotency import IdempotencyStore
@@ -43,6 +45,7 @@ from app.usage import UsageStore
 from ingest import STORAGE_ERRORS, Corpus, Database, DatabaseClosed, RetrievalOptions
 
 _ADAPTERS = "adapters"
+_log = logging.getLogger("lorebase.workspace")
 _CONNECTION_BYTES = 256 * 1024  # SQLite's page cache, schema and statements
 
 
@@ -105,8 +108,13 @@ class Workspace:
         self.database = open_database(tenant_id, folder)
         self.corpus = make_corpus(self.database)
         adapters = folder / _ADAPTERS
-        state = registry_state(tenant_id, adapters, self.database)
-        self.adapters = AdapterRegistry(adapters, tenant_id, state, adapter_files(tenant_id, adapters))
+        try:
+            state = registry_state(tenant_id, adapters, self.database)
+            self.adapters = AdapterRegistry(adapters, tenant_id, state, adapter_files(tenant_id, adapters))
+        except BaseException:
+            self.corpus.close()
+            self.database.close()
+            raise
         self.ingestion = open_ingestion(self.database, self.corpus)
         self.jobs = self.ingestion.jobs
         self.tasks = TaskStore(self.database, self.jobs, self.ingestion.adding)
@@ -247,12 +255,15 @@ class Workspaces:
         return workspace
 
     def pinned(self) -> list[AdapterRef]:
-        """The pinned adapter versions of all tenants, without opening any."""
+        """The pinned adapter versions of all tenants, without opening any; none of those whose list is damaged."""
         found: list[AdapterRef] = []
         for tenant in self._directory.tenants():
             adapters = self._folders.of(tenant.id) / _ADAPTERS
-            state = self._registry_state(tenant.id, adapters).read()
-            found += pinned_in(state, self._adapter_files(tenant.id, adapters), tenant.id)
+            try:
+                state = self._registry_state(tenant.id, adapters).read()
+                found += pinned_in(state, self._adapter_files(tenant.id, adapters), tenant.id)
+            except (RegistryDamaged, OSError) as error:
+                _log.warning("a tenant's adapters are not known: %s", error, extra={"tenant": tenant.id})
         return found
 
     def sweep(self) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterRef, AdapterVersion, Lineage
+from adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterRef, AdapterVersion, Lineage, refuse_damaged
 from adapters.errors import InvalidAdapter
 
 LINEAGE_FILE = "lineage.json"
@@ -28,7 +28,9 @@ _RATIO = 100  # unpacked to packed; weights hardly shrink
 
 
 def pack(version: AdapterVersion, ref: AdapterRef) -> bytes:
-    """A version as a zip archive that peft loads once unpacked; `lineage.json` tells where it comes from."""
+    """A version as a zip archive that peft loads once unpacked; `lineage.json` tells where it comes from. Raises
+    AdapterFilesUnavailable."""
+    refuse_damaged(ref)
     packed = io.BytesIO()
     lineage = {"method": "unknown"} if version.lineage is None else asdict(version.lineage)
     facts = {"version": version.version, "sha256": version.sha256, "created_at": version.created_at, **lineage}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters import AdapterVersion
+from adapters import AdapterVersion, refuse_damaged
 from app.life.advice import with_routes
 from app.life.errors import GateRequired
 from app.workspace import Workspace
@@ -15,6 +15,7 @@ def promote(workspace: Workspace, name: str, number: int) -> AdapterVersion:
 
     Raises:
         UnknownAdapter: no such adapter or version.
+        AdapterFilesDamaged: its files are not what was registered.
         VersionTainted: it may not serve: a document it was trained on was erased.
         GateRequired: the tenant's policy asks for a gate that this version has not passed.
     """
@@ -24,6 +25,9 @@ def promote(workspace: Workspace, name: str, number: int) -> AdapterVersion:
         decided = workspace.gates.latest(name, number)
         if decided is None or not decided.passed:
             raise _not_passed(name, number, None if decided is None else decided.advice)
+    selection = workspace.adapters.select(f"{name}@{number}")
+    assert selection is not None  # noqa: S101 - a version is no base
+    refuse_damaged(selection.ref)
     return workspace.adapters.promote(name, number)
 
 

@@ -39,7 +39,6 @@ from app.life.trials import ArmCounts
 from app.problems import Problem, not_found
 from app.routes.dependencies import CurrentService, CurrentWorkspace, ReadyEngine
 from app.workspace import Workspace
-from ingest import DamagedData
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
@@ -118,10 +117,7 @@ async def export(name: str, version: int, workspace: CurrentWorkspace) -> Respon
     if selection is None:
         raise not_found("adapter")
     found = workspace.adapters.get(name).versions[selection.version]
-    try:
-        packed = await asyncio.to_thread(pack, found, selection.ref)
-    except FileNotFoundError as error:
-        raise DamagedData("The files of this version are missing: restore a backup, or delete it.") from error
+    packed = await asyncio.to_thread(pack, found, selection.ref)
     headers = {"Content-Disposition": f'attachment; filename="{name}-{selection.version}.zip"'}
     return Response(packed, media_type="application/zip", headers=headers)
 

@@ -20,7 +20,8 @@ from app.client import LorebaseClient, ServiceError
 from app.data_folder import DataFolderInUse, lock_data_folder
 from app.keys_file import kept_key
 from app.settings import Settings
-from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
+from app.storage import StorageMismatch, knows_no_tenant, open_central, refuse_lost
+from app.tenants import TenantDirectory
 from app.terminal.failures import CommandFailed, Exit, told
 from app.terminal.output import Output
 from app.terminal.session import AsJson
@@ -72,7 +73,7 @@ def write_backup(settings: Settings, target: Path, tenant_id: str | None = None)
             f"{settings.data}, or the store LOREBASE_ADAPTER_STORE.",
             "backup_elsewhere",
         )
-    if not (settings.data / DATABASE).is_file():
+    if not (settings.data / DATABASE).exists() and not knows_no_tenant(settings.data):
         raise CommandFailed(
             f"There is no data in {settings.data}: set LOREBASE_DATA to the service's folder.", "no_data"
         )
@@ -92,6 +93,8 @@ def _take(settings: Settings, part: Path, tenant_id: str | None) -> None:
     try:
         with lock_data_folder(settings.data):
             _write(part, _of_folder(settings, tenant_id))
+    except StorageMismatch as error:
+        raise CommandFailed(str(error), "storage_mismatch") from error
     except DataFolderInUse:
         _write(part, _of_service(settings, tenant_id))
     if not is_complete(part):
@@ -114,7 +117,7 @@ def _of_folder(settings: Settings, tenant_id: str | None) -> Iterator[bytes]:
     complete = (
         None if settings.adapter_store is None else partial(fetch_registered, open_object_store(settings.adapter_store))
     )
-    with closing(SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS)) as central:
+    with closing(open_central(data)) as central:
         if tenant_id is not None and TenantDirectory(central).tenant(tenant_id) is None:
             raise CommandFailed(
                 f"There is no tenant {tenant_id} in {data}; `lorebase tenants list` has the ids.",
@@ -125,6 +128,7 @@ def _of_folder(settings: Settings, tenant_id: str | None) -> Iterator[bytes]:
         @contextmanager
         def open_tenant(tenant_id: str) -> Iterator[SqliteDatabase | None]:
             path = data / TENANTS / tenant_id / DATABASE
+            refuse_lost(path.parent)
             if not path.is_file():
                 yield None
                 return

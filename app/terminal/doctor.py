@@ -8,7 +8,8 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from app.diagnosis import Finding, diagnose
+from app.diagnosis import diagnose
+from app.findings import Finding
 from app.settings import Settings
 from app.terminal.failures import Exit, settings_problem
 from app.terminal.output import Output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from pydantic import ValidationError
 from adapters.errors import AdapterError, InvalidTrainingData
 from app.client import ServiceError
 from ingest import IngestError
+
+_ASK_THE_DOCTOR = ": of a database; `lorebase doctor` names it, and says how to mend it."
 
 
 class Exit(IntEnum):
@@ -55,7 +58,7 @@ def told(*, as_json: bool) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise typer.Exit(Exit.INTERRUPTED) from error
-    except (ServiceError, CommandFailed, AdapterError, IngestError, OSError, ValidationError) as error:
+    except (ServiceError, CommandFailed, AdapterError, IngestError, OSError, sqlite3.Error, ValidationError) as error:
         if isinstance(error, BrokenPipeError):  # whoever reads has seen enough
             raise
         failed = _as_failure(error)
@@ -91,7 +94,8 @@ def _as_failure(error: Exception) -> CommandFailed:
             where = f"{error.filename}: " if error.filename else ""
             return Unusable(f"{where}{error.strerror or error}", "unreadable")
         case _:
-            return CommandFailed(str(error))
+            damaged = isinstance(error, sqlite3.Error)
+            return CommandFailed(f"{error}{_ASK_THE_DOCTOR if damaged else ''}", "damaged" if damaged else "failed")
 
 
 def settings_problem(error: ValidationError) -> str:

@@ -23,11 +23,11 @@ from app.main import create_app
 from app.scopes import OPERATOR, spread
 from app.service import Service
 from app.settings import Settings
-from app.tenants import CENTRAL_MIGRATIONS, TenantDirectory
+from app.storage import StorageMismatch, open_central, refuse_unknown_tenants
+from app.tenants import TenantDirectory
 from app.terminal.failures import CommandFailed, Exit
 from app.terminal.output import Output
 from app.terminal.session import Place
-from ingest import SqliteDatabase
 
 _POLL_SECONDS = 0.05
 
@@ -37,7 +37,9 @@ def own_service(data: Path, tenant: str | None, output: Output, *, creates: bool
     """Serve a folder; a key to a tenant of it by name, or with None the admin's.
 
     Raises:
-        CommandFailed: there is no such folder or tenant, a running service has it, or the model cannot be used.
+        CommandFailed: there is no such folder or tenant, a running service has it, it has lost its central database, or
+            the model cannot be used.
+        IngestError: its central database is damaged, or of a newer version.
     """
     in_use = CommandFailed(
         f"A running service has {data}: leave --data out and give its --url and --key, or stop it.",
@@ -50,6 +52,8 @@ def own_service(data: Path, tenant: str | None, output: Output, *, creates: bool
         service = Service(Settings(data=data, host="127.0.0.1", database_url=None))
     except DataFolderInUse as error:
         raise in_use from error
+    except StorageMismatch as error:
+        raise CommandFailed(str(error), "storage_mismatch") from error
     if service.new_keys:
         output.note(f"the new folder's keys are in {data / KEYS_FILE}")
     guests: dict[str, Principal] = {}
@@ -64,13 +68,14 @@ def own_service(data: Path, tenant: str | None, output: Output, *, creates: bool
 
 def _owner(data: Path, tenant: str | None, *, creates: bool) -> str | None:
     """The id of a tenant by its name, before anything is loaded; None for the admin, and for a folder to be made."""
+    refuse_unknown_tenants(data)
     if not (data / DATABASE).is_file():
         if creates and tenant in (None, DEFAULT_TENANT):  # the only one that a first start makes
             return None
         raise CommandFailed(f"There is no data in {data}: --data takes a service's folder.", "no_data", Exit.NOT_FOUND)
     with (
         lock_data_folder(data),
-        closing(TenantDirectory(SqliteDatabase(data / DATABASE, CENTRAL_MIGRATIONS))) as directory,
+        closing(TenantDirectory(open_central(data))) as directory,
     ):
         names = {each.name: each.id for each in directory.tenants()}
     if tenant is None:

@@ -15,7 +15,7 @@ from app.backup import DATABASE, TENANTS
 from app.data_folder import DataFolderInUse, lock_data_folder
 from app.service import embedder_of
 from app.settings import Settings
-from app.storage import StorageMismatch, open_storage
+from app.storage import StorageMismatch, knows_no_tenant, open_storage, refuse_lost
 from app.tenants import Tenant, TenantDirectory
 from app.terminal.failures import CommandFailed, Exit, told
 from app.terminal.output import Output
@@ -42,7 +42,7 @@ def reindex(settings: Settings, output: Output, *, every: bool) -> None:
         every: also those tenants whose vectors are of this embedder already.
     """
     url = settings.database_url.get_secret_value() if settings.database_url else None
-    if url is None and not (settings.data / DATABASE).is_file():
+    if url is None and not (settings.data / DATABASE).exists() and not knows_no_tenant(settings.data):
         raise CommandFailed(
             f"There is no data in {settings.data}: set LOREBASE_DATA to the service's folder.",
             "no_data",
@@ -55,8 +55,10 @@ def reindex(settings: Settings, output: Output, *, every: bool) -> None:
             with output.progress() as progress:
                 for tenant in tenants:
                     folder = settings.data / TENANTS / tenant.id
-                    if not storage.is_remote and not (folder / DATABASE).is_file():  # never used yet
-                        continue
+                    if not storage.is_remote:
+                        refuse_lost(folder)
+                        if not (folder / DATABASE).is_file():  # never used yet
+                            continue
                     with closing(storage.open_tenant(tenant.id, folder)) as own:
                         if _reindex_tenant(own, tenant, embedder_of(settings), every, progress):
                             done.append(tenant.name)

@@ -54,8 +54,9 @@ class Host:
     def tenant(self, name: str) -> str:
         """The id of a new tenant, with a database."""
         tenant_id = self.directory.create(name)[0].id
-        self.folder(tenant_id).mkdir(parents=True)
+        self.folder(tenant_id).parent.mkdir(parents=True)
         self.storage.open_tenant(tenant_id, self.folder(tenant_id).parent).close()
+        self.folder(tenant_id).mkdir()
         return tenant_id
 
     def folder(self, tenant_id: str) -> Path:

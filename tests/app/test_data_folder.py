@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.data_folder import DataFolderInUse, DataFolderUnusable, lock_data_folder
-from app.diagnosis import check_folder
+from app.folder_diagnosis import check_folder
 from app.service import Service
 from app.settings import Settings
 

@@ -11,16 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from app.diagnosis import (
-    Finding,
-    check_adapters,
-    check_databases,
-    check_documents,
-    check_folder,
-    check_models,
-    check_service,
-    diagnose,
-)
+from app.diagnosis import check_models, check_service, diagnose
+from app.findings import Finding
+from app.folder_diagnosis import check_adapters, check_databases, check_documents, check_folder
 from app.local_server import LocalServer, free_port
 from app.service import Service
 from app.settings import Settings
@@ -61,21 +54,51 @@ def test_a_sound_folder_has_nothing_wrong_and_every_damage_is_found_with_its_men
 
     [weights] = settings.data.glob("tenants/*/adapters/**/adapter_model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x55")
-    assert "changed" in worst(list(check_adapters(settings))).detail
+    found = worst(list(check_adapters(settings)))
+    assert "north@1 of tenant 'default': adapter_model.safetensors is not what was registered" in found.detail
+    assert "lorebase adapters rollback north" in found.mend
     weights.unlink()
-    assert "missing" in worst(list(check_adapters(settings))).detail
+    assert "adapter_model.safetensors is missing" in worst(list(check_adapters(settings))).detail
+    shutil.rmtree(weights.parent)
+    assert "their folder is missing" in worst(list(check_adapters(settings))).detail
 
     [registry] = settings.data.glob("tenants/*/adapters/registry.json")
     registry.write_text('{"cut off')
     found = worst(list(check_adapters(settings)))
-    assert (found.state, "restore" in found.mend) == ("wrong", True)
+    assert (found.state, "registry.json back from a backup" in found.mend) == ("wrong", True)
+    assert "the list of adapters of tenant 'default' cannot be read" in found.detail
+    weights.parent.mkdir()
+    registry.unlink()
+    found = worst(list(check_adapters(settings)))
+    assert f"is lost; files of versions are there: {weights.parent.name}" in found.detail
+    weights.parent.rename(weights.parent.with_name("left.unlisted"))
+    registry.write_text('{"adapters": {}, "default": null, "retired": {}}')
+    found = worst(list(check_adapters(settings)))
+    assert (found.state, "in no list: left.unlisted" in found.detail) == ("warning", True)
 
     (settings.data / "tenants" / "stray").mkdir()
     assert "stray" in worst(list(check_databases(settings))).detail
+    shutil.rmtree(settings.data / "tenants" / "stray")
     [database] = settings.data.glob("tenants/*/lorebase.db")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE schema_version SET version = version + 5 WHERE component = 'jobs'")
+        connection.commit()
+    found = worst(list(check_databases(settings)))
+    assert "(of tenant 'default'): tables of a newer version: jobs" in found.detail
+    for path in settings.data.glob("tenants/*/lorebase.db*"):
+        path.unlink()
+    found = worst(list(check_databases(settings)))
+    assert "is lost: documents, jobs, answers and rules of tenant 'default'; its adapters are there" in found.detail
+    assert f"copy tenants/{database.parent.name} from there" in found.mend
     database.write_bytes(b"SQLite format 3\0" + b"garbage" * 1000)
     found = worst(list(check_databases(settings)))
     assert (found.state, "restore" in found.mend) == ("wrong", True)
+    shutil.rmtree(database.parent)
+    with closing(sqlite3.connect(settings.data / DATABASE)) as connection:
+        connection.execute("UPDATE keys SET last_used_at = 1")
+        connection.commit()
+    found = worst(list(check_databases(settings)))
+    assert (found.state, "keys of tenant 'default' have been used" in found.detail) == ("warning", True)
     shutil.rmtree(settings.data)
     assert worst(list(check_folder(settings))).state == "ok"
 
