@@ -2,14 +2,15 @@
 
 Knows which service a store belongs to, what lies there of which tenant, and what is left over; how bytes get there is
 `adapters.ObjectStore`'s. Keys are made of ids that the service made: ``tenants/<tenant>/<version's files>/<file>``.
-Beside them lie the id of the service, and a word for each tenant that is being removed: what was removed is deleted by
-a later start where a crash, or a store that was away, kept it.
+Beside them lie the id of the service, and the id of each tenant that was removed: what a crash or an outage kept of one
+is deleted by a later start, and so are the copies of a host that was not there.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 import time
 import uuid
@@ -147,7 +148,9 @@ class AdapterStore:
             self._objects.delete(left)
         if strangers := {of for of in of_whom.values() if of not in known and of not in removed}:
             _log.warning("%s has files of %s tenants that the database does not know", self.place, len(strangers))
-        self._objects.delete(f"{_REMOVED}/{of}" for of, at in removed.items() if of not in known or at < latest)
+        self._objects.delete(f"{_REMOVED}/{of}" for of, at in removed.items() if of in known and at < latest)
+        for tenant_id in erased:
+            shutil.rmtree(self._tenants / tenant_id, ignore_errors=True)
         self._cache.begin()
 
     def wait_until_settled(
@@ -188,7 +191,6 @@ class AdapterStore:
     def erase_tenant(self, tenant_id: str) -> None:
         """Delete what a removed tenant has in the store. Raises AdapterFilesUnavailable."""
         self._objects.delete([each.key for each in self._objects.list(_prefix(tenant_id))])
-        self._objects.delete([f"{_REMOVED}/{tenant_id}"])
 
     def _bring_along(self, files: KeptFiles, adapters: Path, tenant_id: str) -> bool:
         """Put a version into the store that only this folder has; whether it has it."""

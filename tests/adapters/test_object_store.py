@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -81,6 +83,12 @@ def test_a_prefix_of_a_bucket_knows_nothing_of_another_one(s3: S3Server, monkeyp
 def test_what_is_no_address_of_a_store_is_refused(url: str) -> None:
     with pytest.raises(UnsuitableAdapterStore, match="write file:///folder or s3://bucket/prefix"):
         open_object_store(url)
+
+
+def test_s3_without_its_library_is_refused_with_what_to_install() -> None:
+    code = "import sys; sys.modules['obstore'] = None\nfrom adapters import open_object_store as o; o('s3://bucket/a')"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
+    assert "UnsuitableAdapterStore: An adapter store in S3 needs: pip install 'lorebase[s3]'" in ended.stderr
 
 
 def test_a_folder_that_is_not_mounted_is_no_empty_store(tmp_path: Path) -> None:

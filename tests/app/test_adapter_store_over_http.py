@@ -18,10 +18,10 @@ import pytest
 from app.local_server import free_port
 from tests.adapters.reader_lora import write_lora
 from tests.app.test_isolation import upload
-from tests.app.test_postgres_over_http import serve, settled
+from tests.app.test_postgres_over_http import serve
 from tests.app.test_replicas_over_http import within
 from tests.app.test_restart import KEY, running, wait_until_ready
-from tests.app.test_training_over_http import send_set, send_towns, town_lines
+from tests.app.test_training_over_http import send_set, send_towns, town_lines, wait_for
 from tests.app.texts import LIGHTHOUSE, ask, assert_problem, ingest
 from tests.databases import fresh_database
 from tests.object_stores import Relay, S3Server, environment_of
@@ -44,7 +44,7 @@ class Shared(NamedTuple):
     def settings(self) -> dict[str, str]:
         return {
             **environment_of(self.relay.url), "LOREBASE_ADAPTER_STORE": f"s3://{self.bucket}/lorebase",
-            "LOREBASE_ADMIN_KEY": ADMIN, "LOREBASE_LOG_LEVEL": "warning",
+            "LOREBASE_ADMIN_KEY": ADMIN, "LOREBASE_LOG_LEVEL": "warning", "LOREBASE_TRAINING_NICENESS": "0",
         }  # fmt: skip
 
     def weights(self) -> list[str]:
@@ -96,16 +96,18 @@ def test_a_server_waits_for_its_store_and_refuses_what_the_store_does_not_take(s
             assert "Try again" in body["detail"]
             assert [each["version"] for each in client.get("/adapters/sea").json()["versions"]] == [1]
             assert ask(client, QUESTION, adapter="sea@1")["adapter"]["version"] == 1  # there is a copy
+            made = client.post("/tenants", json={"name": "short-lived"}, headers=AS_ADMIN).json()
+            refused = client.delete(f"/tenants/{made['id']}", headers=AS_ADMIN)
+            assert_problem(refused, 503, "adapter_store_unavailable")
             shared.relay.join()
             assert accepted(client, "sea", lora) == 2
 
-            made = client.post("/tenants", json={"name": "short-lived"}, headers=AS_ADMIN).json()
             own = httpx.Client(base_url=client.base_url, headers={"Authorization": f"Bearer {made['api_key']}"})
             with own:
                 assert upload(own, "sea", lora).status_code == 201
             assert any(made["id"] in key for key in shared.weights())
             assert client.delete(f"/tenants/{made['id']}", headers=AS_ADMIN).status_code == 204
-            assert not any(made["id"] in key for key in shared.s3.objects(shared.bucket))
+            assert not any(f"tenants/{made['id']}" in key for key in shared.s3.objects(shared.bucket))
     finally:
         process.kill()
         process.wait()
@@ -153,7 +155,7 @@ def test_what_is_registered_at_one_host_answers_at_another_with_a_folder_of_its_
     order = {"dataset": send_set(a, town_lines(), "towns").json()["id"], "epochs": 1}
     job = a.post("/adapters/sea/train", json=order)
     assert job.status_code == 202, job.text
-    assert settled(a, job.json()["id"]) == "succeeded"
+    wait_for(a, job.json()["id"], "succeeded", seconds=240)
     assert within(SOON, lambda: ask_or_none(b, "sea@2") is not None)
 
     copies = {host: set((tmp_path / host).glob("tenants/*/adapters/*/*.safetensors")) for host in "ab"}
