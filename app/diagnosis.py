@@ -24,7 +24,7 @@ from adapters import reader_is_there, reranker_is_there
 from app.findings import Check, Finding, State, nearest
 from app.folder_diagnosis import check_adapters, check_databases, check_documents, check_folder, check_indexes, is_held
 from app.keys_file import kept_key
-from app.service import embedder_of
+from app.search_models import embedder_of
 from app.settings import BUILTIN, REMOTE, Settings
 from ingest import EmbedderUnavailable
 

@@ -22,7 +22,7 @@ from app.data_folder import DataFolderInUse, DataFolderUnusable, lock_data_folde
 from app.database_diagnosis import look_at, registries
 from app.findings import Finding, nearest, reading
 from app.keys_file import KEYS_FILE
-from app.service import embedder_of
+from app.search_models import embedder_of
 from app.settings import Settings
 from app.storage import TENANT_MIGRATIONS, is_lost, knows_no_tenant
 from app.tenant_folders import REMOVED

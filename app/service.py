@@ -41,7 +41,8 @@ from app.metrics import Metrics
 from app.page_images import PageImages
 from app.preference_build import PreferenceBuilds
 from app.replicas import Changed, Queue
-from app.settings import BUILTIN, NO_RERANKER, Settings
+from app.search_models import embedder_of, reranker_of
+from app.settings import BUILTIN, Settings
 from app.storage import FolderStorage, Storage, open_storage
 from app.task_worker import TaskWorker
 from app.tenant_folders import TenantFolders
@@ -54,21 +55,15 @@ from ingest import (
     STORAGE_ERRORS,
     ArchiveLimits,
     Corpus,
-    CrossEncoderReranker,
     DamagedData,
     DatabaseClosed,
-    Embedder,
     IndexOptions,
     IngestError,
     ParseLimits,
     ParserProcess,
-    Reranker,
     RetrievalOptions,
     SplitConfig,
     SqliteDatabase,
-    make_embedder,
-    openvino_hidden_states,
-    openvino_is_there,
 )
 
 _log = logging.getLogger("lorebase.service")
@@ -132,7 +127,7 @@ class Service:
         self.engine = engine_of(settings)
         self.metrics = Metrics(self.engine, lambda: self.readiness()[0])
         self._embedder = embedder_of(settings)
-        self._reranker = _reranker_of(settings)
+        self._reranker = reranker_of(settings)
         self._parser = ParserProcess(
             settings.parse_seconds, settings.parse_memory_mb * 1024**2, _parse_limits(settings)
         )
@@ -533,23 +528,3 @@ def _default_limits(settings: Settings) -> Limits:
         tokens_per_day=settings.limit_tokens_per_day,
         training_minutes_per_day=settings.limit_training_minutes_per_day,
     )
-
-
-def _reranker_of(settings: Settings) -> Reranker | None:
-    """The reranker of the settings; none, with a line in the log, while the builtin one's weights are not installed."""
-    if settings.reranker == NO_RERANKER:
-        return None
-    if settings.reranker != BUILTIN:
-        return CrossEncoderReranker(settings.reranker)
-    from adapters import EmbeddedReranker, reranker_is_there
-
-    if not reranker_is_there():
-        _log.info("passages are not reranked: the builtin reranker's weights are not installed")
-        return None
-    fast = settings.embedding_backend != "torch" and openvino_is_there()
-    return EmbeddedReranker(dtype=settings.dtype, compile_encoder=openvino_hidden_states if fast else None)
-
-
-def embedder_of(settings: Settings) -> Embedder:
-    """The embedder that the settings ask for; its model is loaded when first needed."""
-    return make_embedder(None if settings.embedder == BUILTIN else settings.embedder, settings.embedding_backend)

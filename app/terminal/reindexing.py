@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from app.backup import DATABASE, TENANTS
 from app.data_folder import DataFolderInUse, lock_data_folder
-from app.service import embedder_of
+from app.search_models import embedder_of
 from app.settings import Settings
 from app.storage import StorageMismatch, knows_no_tenant, open_storage, refuse_lost
 from app.tenants import Tenant, TenantDirectory

@@ -18,7 +18,7 @@ _SENT_AT_ONCE = 100
 
 
 def ingesting(job: IngestJob, tuned: bool) -> Ingest:
-    from app.service import embedder_of
+    from app.search_models import embedder_of
     from app.settings import Settings
     from ingest import (
         DOCUMENT_MIGRATIONS,
