@@ -28,9 +28,10 @@ MOST_DIMENSIONS = 2000
 """pgvector's limit of an index over ``vector``."""
 _LINKS, _BUILD_WIDTH = 16, 100  # m and ef_construction
 _WIDTHS = (64, 100, 160, 250, 400, 640, MOST_WIDTH)
-_QUERIES = 100  # of the tenant's own vectors, to measure with
-_MEASURED_COUNT = 50  # nearest of each
-_ENOUGH = 0.99  # of these must be found
+_QUERIES = 200  # made of the tenant's own vectors, to measure with
+_MIXED = 0.4  # of another vector in each: a graph leads to what it is made of too easily; so it is as with questions
+_MEASURED_COUNT = 10  # nearest of each
+_ENOUGH = 0.985  # of these must be found
 _SAME = 1e-6  # difference of scores that tells no two apart
 _BACK_TO_EXACT_SHARE = 0.8  # of exact_up_to, below which the graph is dropped
 _REMEASURED = 2.0  # times the chunks that were measured, or their share below which it is done again
@@ -179,9 +180,12 @@ def _build(connection: RawConnection, tenant_id: str, name: str, chunks: int, di
 def _measured_width(connection: RawConnection, tenant_id: str) -> int | None:
     """How many of the nearest a search must look at; None when the most that there can be are not enough."""
     rows = connection.execute(
-        "SELECT vector::text AS vector FROM searched_vectors ORDER BY hashint8(chunk) LIMIT %s", (_QUERIES,)
+        "SELECT vector::text AS vector FROM searched_vectors ORDER BY hashint8(chunk) LIMIT %s", (2 * _QUERIES,)
     ).fetchall()
-    queries = [np.array(json.loads(row["vector"]), dtype=np.float32) for row in rows]
+    own = np.array([json.loads(row["vector"]) for row in rows], dtype=np.float32)  # [2 n, d]
+    half = len(own) // 2
+    mixed = own[:half] + np.float32(_MIXED) * own[half : 2 * half]  # [n, d]
+    queries = list(mixed / np.linalg.norm(mixed, axis=1, keepdims=True).clip(1e-9))
     asked = PostgresConnection(connection, of_tenant=True)
     truth = [exact(asked, tenant_id, query, _MEASURED_COUNT) for query in queries]
     for width in _WIDTHS:
