@@ -79,6 +79,8 @@ def all_vectors(connection: Connection, dimension: int, spare: float = 0.0) -> S
 
 def vectors_of(connection: Connection, numbers: Sequence[int], dimension: int) -> tuple[list[int], NDArray[np.float32]]:
     """The vectors of some chunks: the numbers that are there, and float32 ``[n, dimension]`` in their order."""
+    if not numbers:
+        return [], np.zeros((0, dimension), dtype=VECTOR_TYPE)
     rows = connection.execute(
         "SELECT chunk, vector FROM vectors WHERE chunk IN (SELECT CAST(value AS BIGINT) FROM json_each(?))",
         (json.dumps(list(numbers)),),

@@ -17,6 +17,8 @@ _K1, _B = 1.2, 0.75  # FTS5's
 _LEAST_IDF = 1e-6
 # The combining marks that FTS5 passes over; any other one parts words.
 _DIACRITICS = frozenset(chr(0x300 + bit) for bit in range(50) if (0x08029FDF | 0x000361F8 << 32) >> bit & 1)
+_MOST_STEMS = 50_000
+_stems: dict[str, str] = {}  # of words; the same in every database
 _STEM = "coalesce((ts_lexize('porter_stems', word))[1], word)"
 
 
@@ -86,13 +88,19 @@ def _holding(connection: Connection, stemmed: Sequence[Term]) -> list[int]:
 
 
 def _stemmed(connection: Connection, terms: Sequence[Term]) -> list[Term]:
+    """The terms by their stems. Those of words that were asked for lately are known without asking the database."""
     words = [next(_words(term.text), "") for term in terms]
-    rows = connection.execute(
-        f"SELECT {_STEM} AS stem FROM unnest(CAST(? AS text[])) WITH ORDINALITY AS given (word, place) "  # noqa: S608
-        "ORDER BY place",
-        (words,),
-    )
-    return [Term(row["stem"], term.is_prefix) for row, term in zip(rows, terms, strict=True)]
+    known = {word: stem for word in words if (stem := _stems.get(word)) is not None}
+    if missing := [word for word in dict.fromkeys(words) if word not in known]:
+        rows = connection.execute(
+            f"SELECT word, {_STEM} AS stem FROM unnest(CAST(? AS text[])) AS word",  # noqa: S608 - a constant
+            (missing,),
+        )
+        known |= {row["word"]: row["stem"] for row in rows}
+        if len(_stems) > _MOST_STEMS:
+            _stems.clear()
+        _stems.update(known)
+    return [Term(known[word], term.is_prefix) for word, term in zip(words, terms, strict=True)]
 
 
 def _matches(term: Term) -> str:
