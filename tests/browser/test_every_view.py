@@ -96,7 +96,7 @@ def adapters(page: Any) -> None:
 
 
 def training(page: Any) -> None:
-    page.get_by_text("Train a version").click()
+    page.get_by_text("Train a version", exact=True).click()
     page.get_by_label("Training set", exact=True).wait_for()
     page.get_by_text("Training sets").click()
 

@@ -220,7 +220,7 @@ def test_an_adapter_is_trained_in_the_page_with_its_loss_and_promoted(
 ) -> None:
     send_towns(client)
     page = open_page(tenant_key, "#/adapters")
-    page.get_by_text("Train a version").click()
+    page.get_by_text("Train a version", exact=True).click()
     form = page.get_by_role("region", name="Training", exact=True)
     form.get_by_label("Name").fill("towns")
     file = {"name": "towns.jsonl", "mimeType": "application/jsonl", "buffer": town_lines()}
