@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from ingest.corpus import Corpus
-from ingest.database import SqliteDatabase
+from ingest.database import Database, SqliteDatabase
 from ingest.live_index import IndexOptions, LiveIndex
 from ingest.records import NewDocument
 from ingest.schema import DOCUMENT_MIGRATIONS
@@ -30,10 +31,10 @@ def text_of(number: int) -> str:
 class Tenant:
     """A corpus with inverted lists past 100 chunks, built in a thread of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Database | None = None) -> None:
         self.folder = folder
         self.resized = 0
-        self.database = SqliteDatabase(folder / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
+        self.database = database or SqliteDatabase(folder / "tenant.sqlite", {"documents": DOCUMENT_MIGRATIONS})
         self.background = ThreadPoolExecutor(1)
         self.options = IndexOptions(100, self.background, folder / "index", self._resize)
         self.corpus = Corpus(self.database, HashingEmbedder(64), SplitConfig(), index=self.options)
@@ -71,9 +72,21 @@ class Tenant:
         self.resized += 1
 
 
+Open = Callable[[], Tenant]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def open_tenant(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the same tenant again and again, on either kind of database."""
+    if request.param == "sqlite":
+        return lambda: Tenant(tmp_path)
+    server, tenant_id = request.getfixturevalue("postgres"), uuid.uuid4().hex
+    return lambda: Tenant(tmp_path, server.database(tenant_id))
+
+
 @pytest.fixture
-def tenant(tmp_path: Path) -> Iterator[Tenant]:
-    tenant = Tenant(tmp_path)
+def tenant(open_tenant: Open) -> Iterator[Tenant]:
+    tenant = open_tenant()
     yield tenant
     tenant.close()
 
@@ -107,8 +120,8 @@ def test_without_a_thread_for_it_every_search_stays_exact(tmp_path: Path) -> Non
     tenant.close()
 
 
-def test_after_a_restart_the_saved_lists_are_caught_up_from_the_database(tmp_path: Path) -> None:
-    first = Tenant(tmp_path)
+def test_after_a_restart_the_saved_lists_are_caught_up_from_the_database(open_tenant: Open) -> None:
+    first = open_tenant()
     ids = first.ingest(range(200))
     first.found(0)
     first.index.wait()
@@ -117,7 +130,7 @@ def test_after_a_restart_the_saved_lists_are_caught_up_from_the_database(tmp_pat
     first.ingest([1000])
     first.index._saved_nodes = 10**9  # as after a crash: nothing more is saved
     first.close()
-    second = Tenant(tmp_path)
+    second = open_tenant()
     second.ingest([1001])
     second.found(0)
     second.index.wait()
