@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from adapters.errors import AdapterError, InvalidTrainingData
 from app.client import ServiceError
+from app.settings import CommandSettings, Settings
 from ingest import IngestError
 
 _ASK_THE_DOCTOR = ": of a database; `lorebase doctor` names it, and says how to mend it."
@@ -99,9 +100,13 @@ def _as_failure(error: Exception) -> CommandFailed:
 
 
 def settings_problem(error: ValidationError) -> str:
-    """What is wrong with the settings, variable by variable."""
-    return "; ".join(
-        "".join(f"LOREBASE_{part}: ".upper() for part in problem["loc"])
-        + str(problem["msg"]).removeprefix("Value error, ")
-        for problem in error.errors(include_input=False)
-    )
+    """What is wrong with the settings, variable by variable; one that must have a form is told by what describes it."""
+    fields = {**Settings.model_fields, **CommandSettings.model_fields}
+    told = []
+    for problem in error.errors(include_input=False):
+        field = fields.get(str(next(iter(problem["loc"]), "")))
+        said = str(problem["msg"]).removeprefix("Value error, ")
+        if problem["type"] == "string_pattern_mismatch" and field is not None:
+            said = f"it does not have the form that it must have: {field.description}"
+        told.append("".join(f"LOREBASE_{part}: ".upper() for part in problem["loc"]) + said)
+    return "; ".join(told)

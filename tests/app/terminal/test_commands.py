@@ -212,6 +212,14 @@ def test_settings_that_cannot_be_used_are_named() -> None:
     assert done.error.count("\n") == 1
 
 
+def test_a_setting_that_must_have_a_form_is_told_what_it_must_look_like() -> None:
+    done = lorebase("serve", LOREBASE_ADAPTER_STORE="ftp://files")
+    assert done.code == 2
+    assert "LOREBASE_ADAPTER_STORE" in done.error
+    assert "s3://bucket/prefix" in done.error
+    assert "pattern" not in done.error
+
+
 @pytest.mark.e2e
 def test_a_version_that_the_gate_holds_back_ends_with_the_reasons_and_exit_code_1(run: Any, tmp_path: Path) -> None:
     folder = str(EXAMPLES / "adapters" / "finance")
