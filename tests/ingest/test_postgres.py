@@ -84,7 +84,10 @@ def test_every_table_of_tenants_is_secured_for_its_owner_too(postgres: PostgresS
             "WHERE attrelid = c.oid AND attname = 'tenant') AS of_tenants FROM pg_class c "
             "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
         ).fetchall()
-    central = {"tenants", "keys", "unfinished", "identity", "replicas", "leases", "request_rates", "schema_version"}
+    central = {
+        "tenants", "keys", "unfinished", "identity", "replicas", "leases", "request_rates", "schema_version",
+        "adapter_store",
+    }  # fmt: skip
     assert {row["relname"] for row in rows if not row["of_tenants"]} == central
     assert all(row["secured"] for row in rows if row["of_tenants"])
     assert len(rows) > 30
