@@ -168,7 +168,7 @@ def test_a_key_for_a_collection_sees_and_changes_nothing_else(owner: Tenant) -> 
         body = {"documents": [{"text": text}], **({"collection": collection} if collection else {})}
         return client.post("/ingest", params={"wait": "true"}, json=body)
 
-    hidden = send(owner.client, f"The vault's code is 7713. {LIGHTHOUSE}", "secret").json()
+    hidden = send(owner.client, f"The vault's word is heron. {LIGHTHOUSE}", "secret").json()
     kiosk = owner.key("ask", "ingest", collections=["public"])
     assert_problem(send(kiosk, "x", "secret"), 403, "collection_forbidden")
     own = send(kiosk, "The harbour bell was cast in 1881.", None).json()
@@ -176,12 +176,12 @@ def test_a_key_for_a_collection_sees_and_changes_nothing_else(owner: Tenant) -> 
     assert [(d["id"], d["collection"]) for d in listed["documents"]] == [(own["documents"][0]["id"], "public")]
     assert listed["total"] == 1
 
-    found = kiosk.post("/search", json={"query": "What is the vault's code?", "top_k": 50})
-    assert "7713" not in found.text
+    found = kiosk.post("/search", json={"query": "What is the vault's word?", "top_k": 50})
+    assert "heron" not in found.text
     assert len(found.json()["passages"]) == 1
-    assert "7713" not in kiosk.post("/ask", json={"question": "What is the vault's code?", "min_confidence": 0}).text
-    chat = {"model": "base", "messages": [{"role": "user", "content": "What is the vault's code?"}]}
-    assert "7713" not in kiosk.post("/v1/chat/completions", json=chat).text
+    assert "heron" not in kiosk.post("/ask", json={"question": "What is the vault's word?", "min_confidence": 0}).text
+    chat = {"model": "base", "messages": [{"role": "user", "content": "What is the vault's word?"}]}
+    assert "heron" not in kiosk.post("/v1/chat/completions", json=chat).text
     for narrow in ({"collection": "secret"}, {"collection": "secret", "filter": {"x": 1}}):
         assert_problem(kiosk.post("/search", json={"query": "x", **narrow}), 403, "collection_forbidden")
         assert_problem(kiosk.post("/ask", json={"question": "x", **narrow}), 403, "collection_forbidden")
