@@ -14,13 +14,14 @@ from adapters import FileState, open_object_store
 from adapters.errors import AdapterError
 from app.adapter_store import belongs_to, lost_objects
 from app.backup import ADAPTERS, DATABASE, TENANTS
-from app.database_diagnosis import Found, registries, service_of_store
+from app.database_diagnosis import registries, service_of_store
+from app.findings import Finding, reading
 from app.settings import Settings
 
 _REGISTER_AGAIN = "delete the version and upload it again."
 
 
-def look_at_store(settings: Settings) -> Iterator[Found]:
+def look_at_store(settings: Settings) -> Iterator[Finding]:
     """The store can be reached, is the service's, and has all files that are registered."""
     assert settings.adapter_store is not None  # noqa: S101 - the caller's duty
     try:
@@ -28,16 +29,16 @@ def look_at_store(settings: Settings) -> Iterator[Found]:
         owner = belongs_to(objects)
         lost = sorted(lost_objects(objects, _registered(settings).items()))
     except AdapterError as error:
-        yield "adapter", "wrong", str(error), "The service is not ready before; docs/operations.md has more."
+        yield Finding("adapter", "wrong", str(error), "The service is not ready before; docs/operations.md has more.")
         return
     own = _known_as(settings)
     if owner != own and own is not None:
         mend = "Set LOREBASE_ADAPTER_STORE to the store of this service's adapters, or copy all objects from there."
-        yield "adapter", "wrong", f"{objects.place} belongs to another service, or to none", mend
+        yield Finding("adapter", "wrong", f"{objects.place} belongs to another service, or to none", mend)
     for key in lost:
-        yield "adapter", "wrong", f"{objects.place} lacks {key}", f"Restore the object, or {_REGISTER_AGAIN}"
+        yield Finding("adapter", "wrong", f"{objects.place} lacks {key}", f"Restore the object, or {_REGISTER_AGAIN}")
     if not lost and owner == own:
-        yield "adapter", "ok", f"{objects.place} has every file that is registered", ""
+        yield Finding("adapter", "ok", f"{objects.place} has every file that is registered")
 
 
 def _registered(settings: Settings) -> dict[str, bytes | None]:
@@ -54,7 +55,7 @@ def _known_as(settings: Settings) -> str | None:
     if not central.is_file():
         return None
     try:
-        with closing(sqlite3.connect(f"{central.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(reading(central)) as connection:
             row = connection.execute("SELECT id FROM adapter_store").fetchone()
     except sqlite3.Error:  # of an older version, or damaged, which the check of databases tells
         return None

@@ -9,17 +9,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
+from app.findings import Finding
 from app.postgres_schema import CENTRAL_TABLES, TENANT_TABLES
 from app.storage import BELONGS_TO
 from ingest import DatabaseUnavailable, IngestError, UnsuitableDatabase
 
-Found = tuple[str, Literal["ok", "warning", "wrong"], str, str]
-"""Name, state, detail and mend of a finding."""
 
-
-def look_at(url: str, data: Path, *, vector_search: bool = False) -> Iterator[Found]:
+def look_at(url: str, data: Path, *, vector_search: bool = False) -> Iterator[Finding]:
     """What a database is found to be, whether it belongs to a data folder, and with ``vector_search`` whether it can
     search vectors."""
     try:
@@ -32,31 +29,31 @@ def look_at(url: str, data: Path, *, vector_search: bool = False) -> Iterator[Fo
             look,
         )
     except ImportError:
-        yield "database", "wrong", "the driver psycopg is not installed", "pip install 'lorebase[postgres]'"
+        yield Finding("database", "wrong", "the driver psycopg is not installed", "pip install 'lorebase[postgres]'")
         return
     known = {**CENTRAL_TABLES, "documents": DOCUMENT_TABLES, **TENANT_TABLES, VECTOR_SEARCH: VECTOR_TABLES}
     try:
         facts = look(url)
     except DatabaseUnavailable as error:
-        yield "database", "wrong", str(error), "Start the server, or set LOREBASE_DATABASE_URL to where it is."
+        yield Finding("database", "wrong", str(error), "Start the server, or set LOREBASE_DATABASE_URL to where it is.")
         return
     except UnsuitableDatabase as error:
-        yield "database", "wrong", str(error), "Then set LOREBASE_DATABASE_URL to it."
+        yield Finding("database", "wrong", str(error), "Then set LOREBASE_DATABASE_URL to it.")
         return
     newer = [name for name, version in facts.components.items() if version > len(known.get(name, ()))]
     if newer:
         mend = "Use the newer version of this software that wrote them."
-        yield "database", "wrong", f"tables of a newer version: {', '.join(newer)}", mend
+        yield Finding("database", "wrong", f"tables of a newer version: {', '.join(newer)}", mend)
         return
     if vector_search:
         with connected(url) as connection:
             if (problem := extension_problem(connection)) is not None:
-                yield "vector search", "wrong", problem, "The service does not start before that."
+                yield Finding("vector search", "wrong", problem, "The service does not start before that.")
             else:
-                yield "vector search", "ok", "by pgvector, in the database", ""
+                yield Finding("vector search", "ok", "by pgvector, in the database")
     said = f"PostgreSQL {facts.version}, {_served(facts.processes)}"
     if not facts.components:
-        yield "database", "ok", f"{said}, no tables yet; the first start makes them", ""
+        yield Finding("database", "ok", f"{said}, no tables yet; the first start makes them")
         return
     with connected(url) as connection:
         row = connection.execute("SELECT id FROM identity").fetchone()
@@ -69,14 +66,14 @@ def look_at(url: str, data: Path, *, vector_search: bool = False) -> Iterator[Fo
     marker = data / BELONGS_TO
     if marker.is_file() and row is not None and json.loads(marker.read_text()).get("database") != row["id"]:
         mend = "Set LOREBASE_DATA to the folder of this database, or to a new one."
-        yield "database", "wrong", f"{data} belongs to another PostgreSQL database", mend
+        yield Finding("database", "wrong", f"{data} belongs to another PostgreSQL database", mend)
         return
-    yield "database", "ok", said, ""
-    yield "tenants", "ok", f"{len(tenants)} tenants", ""
+    yield Finding("database", "ok", said)
+    yield Finding("tenants", "ok", f"{len(tenants)} tenants")
     if counts:
         told = ", ".join(f"{counts[status]} {status}" for status in ("ready", "pending", "failed") if counts[status])
         mend = "`lorebase documents list --status failed` says why; delete them, or send them anew."
-        yield "documents", "warning" if counts["failed"] else "ok", told, mend if counts["failed"] else ""
+        yield Finding("documents", "warning" if counts["failed"] else "ok", told, mend if counts["failed"] else "")
 
 
 def _served(processes: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from adapters import UNLISTED, AdapterRef, FileState, FolderFiles, damage_of, registered_in
 from adapters.errors import RegistryDamaged
 from app.adapter_diagnosis import look_at_store
-from app.backup import DATABASE, TENANTS
+from app.backup import ADAPTERS, DATABASE, TENANTS
 from app.data_folder import DataFolderInUse, DataFolderUnusable, lock_data_folder, misplaced
 from app.database_diagnosis import look_at, registries
 from app.findings import Finding, nearest, reading
@@ -29,7 +29,6 @@ from app.tenant_folders import REMOVED
 from app.tenants import CENTRAL_MIGRATIONS
 from ingest import IngestError, Migration, embedder_of_vectors
 
-_ADAPTERS = "adapters"  # of a tenant's folder
 _LIST_AGAIN = (
     "Stop the service, keep a copy of the folder, and bring registry.json back from a backup (lorebase restore FILE, "
     "to a new folder); without one move it away, and register versions by their folders: lorebase adapters upload "
@@ -94,8 +93,7 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
     if settings.database_url is not None:
         vector_search = settings.vector_search == "database"
         url = settings.database_url.get_secret_value()
-        for name, state, detail, mend in look_at(url, settings.data, vector_search=vector_search):
-            yield Finding(name, state, detail, mend)
+        yield from look_at(url, settings.data, vector_search=vector_search)
         return
     if knows_no_tenant(settings.data):  # told by the check of the folder
         return
@@ -104,7 +102,7 @@ def check_databases(settings: Settings) -> Iterator[Finding]:
     for folder in sorted((settings.data / TENANTS).glob("*")):
         if folder.name in names and is_lost(folder) and not (folder / DATABASE).is_dir():
             what = f"{folder / DATABASE} is lost: documents, jobs, answers and rules of {names[folder.name]}"
-            kept = _ADAPTERS if (folder / _ADAPTERS).is_dir() else "other files"
+            kept = ADAPTERS if (folder / ADAPTERS).is_dir() else "other files"
             troubles.append(Finding("database", "wrong", f"{what}; its {kept} are there", _restored(folder)))
         elif folder.name in names and not folder.is_dir():
             what = f"{folder} is a file, where the folder of {names[folder.name]} should be"
@@ -253,12 +251,12 @@ def check_documents(settings: Settings) -> Iterator[Finding]:
 def check_adapters(settings: Settings) -> Iterator[Finding]:
     """Every registered version has the files that were registered, and every version is in its list."""
     if settings.adapter_store is not None:
-        yield from (Finding(*found) for found in look_at_store(settings))
+        yield from look_at_store(settings)
         return
     versions = 0
     states = registries(settings.database_url.get_secret_value()) if settings.database_url else {}
     names = tenant_names(settings.data) if settings.database_url is None else {}
-    for folder in sorted(settings.data.glob(f"{TENANTS}/*/{_ADAPTERS}")):
+    for folder in sorted(settings.data.glob(f"{TENANTS}/*/{ADAPTERS}")):
         whose = names.get(folder.parent.name, f"tenant {folder.parent.name}")
         try:
             state = states.get(folder.parent.name) or FileState(folder).read()

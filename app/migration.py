@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters import FileState
-from app.backup import DATABASE, TENANTS
+from app.backup import ADAPTERS, DATABASE, TENANTS
 from app.registry_rows import stored_state, write_state
 from app.storage import (
     BELONGS_TO,
@@ -54,7 +54,6 @@ NUMBERED = (
 """Whose numbers the database gives."""
 KEPT = ".before-postgresql"
 """What is added to the names of a folder's SQLite files when their rows have moved."""
-_ADAPTERS = "adapters"  # of a tenant's folder
 _AT_ONCE_ROWS, _AT_ONCE_BYTES = 500, 4 * 1024**2
 
 Report = Callable[[int, int], None]
@@ -107,7 +106,7 @@ def to_postgresql(data: Path, url: str, report: Report = lambda *_: None) -> Mov
                 done = _move(own, server.database(tenant_id), TABLES, lambda: server.erase(tenant_id))
                 server.number_behind(_highest(own))
             with server.database(tenant_id).write() as writing:
-                _move_registry(writing, FileState(folder / _ADAPTERS).read())
+                _move_registry(writing, FileState(folder / ADAPTERS).read())
             return done
 
         moved = _each(ids, move, report)
@@ -136,8 +135,8 @@ def to_folder(data: Path, url: str, report: Report = lambda *_: None) -> Moved:
             with server.database(tenant_id).read() as reading:
                 text = stored_state(reading)
             if text is not None:
-                (folder / _ADAPTERS).mkdir(exist_ok=True)
-                with FileState(folder / _ADAPTERS).changing() as change:
+                (folder / ADAPTERS).mkdir(exist_ok=True)
+                with FileState(folder / ADAPTERS).changing() as change:
                     change.text = text
             path = folder / f"{DATABASE}.new"
             with closing(SqliteDatabase(path, TENANT_MIGRATIONS)) as own:

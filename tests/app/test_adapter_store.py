@@ -275,7 +275,7 @@ def test_the_doctor_says_what_is_wrong_with_the_store(tmp_path: Path, shared: Pa
     settings = Settings(data=data, adapter_store=shared.as_uri())
 
     def told() -> list[tuple[str, str]]:
-        return [(state, detail) for _, state, detail, _ in look_at_store(settings)]
+        return [(found.state, found.detail) for found in look_at_store(settings)]
 
     with host(data, shared) as one:
         tenant_id = one.tenant("a")
