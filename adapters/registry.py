@@ -49,7 +49,7 @@ class AdapterRegistry:
         self._files = FolderFiles(folder) if files is None else files
         state = FileState(folder) if state is None else state
         self._entries = PublishedEntries(state)
-        if isinstance(self._files, FolderFiles) and not self._entries.is_published and not state.is_shared:
+        if not self._entries.is_published and not state.is_shared:
             self._files.set_aside()
         self._files.sweep(self._entries.folders(), _LONGEST_ADDING_SECONDS if state.is_shared else 0.0)
         state.sweep()

@@ -69,6 +69,9 @@ class StoredFiles:
         self._checked.pop(name, None)
         self._cache.discard(self._folder / name)
 
+    def set_aside(self) -> None:
+        """See `VersionFiles`: what lies here are copies."""
+
     def sweep(self, named: Collection[str], seconds: float) -> None:
         """See `VersionFiles`."""
         self._copies.sweep(named, seconds)

@@ -77,6 +77,9 @@ class VersionFiles(Protocol):
     def forget(self, name: str) -> None:
         """Delete what this process has of a version that another one has removed."""
 
+    def set_aside(self) -> None:
+        """Keep what lies here alone from being swept: the list that would name it may be lost."""
+
     def sweep(self, named: Collection[str], seconds: float) -> None:
         """Delete what this process has of other versions than those ``named``, unless it is younger than that: it may
         be another process's that adds it just now."""
@@ -136,7 +139,7 @@ class FolderFiles:
         """See `VersionFiles`: the folder is the other one's too, and so is what it deleted there."""
 
     def set_aside(self) -> None:
-        """Keep what is here from being swept, under other names: the list that would name it may be lost."""
+        """See `VersionFiles`: under other names."""
         for folder in self._folder.iterdir():
             if folder.suffix != UNLISTED and (folder / ADAPTER_WEIGHTS).is_file():
                 folder.rename(folder.with_name(folder.name + UNLISTED))

@@ -52,10 +52,9 @@ class Connections:
         if not self._trying.acquire(blocking=False):
             raise DatabaseUnavailable(self._reason)
         try:
-            connection = self._taken()
+            return self._taken()
         finally:
             self._trying.release()
-        return connection
 
     def give(self, connection: AnsweringConnection) -> None:
         """Hand a connection back, broken or not."""
